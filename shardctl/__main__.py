@@ -1,0 +1,18 @@
+"""`python -m shardctl`, and the console script."""
+
+import sys
+
+
+def main() -> None:
+    """Run the command line, and exit with its code."""
+    try:
+        from shardctl.cli.app import app  # here, so that ^C while it is imported is no traceback
+
+        app(prog_name="shardctl")
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()
