@@ -1,0 +1,193 @@
+"""The project's revisions, loaded once, and where a live shard stands among them."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from alembic.runtime.migration import RevisionStep
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy import Connection, column, inspect, select, table
+
+from shardctl.errors import ConfigError, UnknownName
+from shardctl.schema.settings import Settings, find_settings
+
+DEFAULT_VERSION_TABLE = "alembic_version"
+
+
+class Standing(StrEnum):
+    """Where a shard stands among the project's revisions."""
+
+    EMPTY = "empty"
+    UNVERSIONED = "unversioned"
+    BEHIND = "behind"
+    AT_HEAD = "at head"
+    UNKNOWN = "unknown revision"
+
+
+@dataclass(frozen=True, slots=True)
+class ShardRevision:
+    """The revisions that a shard's version table names, and what they mean."""
+
+    revisions: tuple[str, ...]
+    standing: Standing
+    pending: tuple[str, ...] = ()
+    """The revisions that lead from here to the head, first to last."""
+    tables: tuple[str, ...] = ()
+    """The shard's tables, without the version table."""
+
+    def __str__(self) -> str:
+        return ", ".join(self.revisions)
+
+
+@dataclass(frozen=True, slots=True)
+class Scripts:
+    """A migrations directory with its revisions, read once and then shared by all threads."""
+
+    settings: Settings
+    directory: ScriptDirectory
+    known: frozenset[str] = frozenset()
+    version_tables: dict[str, str] = field(default_factory=dict)
+    """By shard, where an env.py chose another name than Alembic's."""
+
+    @property
+    def folder(self) -> Path:
+        return self.settings.folder
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        return tuple(sorted(self.directory.get_heads()))
+
+    def resolve(self, target: str) -> tuple[str, ...]:
+        """Return the full ids of a target such as `head`, `heads`, an id or its beginning.
+
+        Raises:
+            ConfigError: There is no such revision, or `head` is ambiguous.
+        """
+        if target in {"head", "heads"}:
+            if target == "head" and len(self.heads) > 1:
+                raise ConfigError(
+                    f"{self.folder.name}: {len(self.heads)} heads: {_quoted(self.heads)}",
+                    hint=f"`{self.settings.alembic_command('merge heads')}` makes them one",
+                )
+            return self.heads
+        try:
+            found = self.directory.get_revisions(target)
+        except CommandError:
+            found = ()
+        if not found or any(script is None for script in found):
+            raise UnknownName(f"{self.folder.name}: no revision `{target}`", name=target, known=self.known)
+        return tuple(script.revision for script in found)
+
+    def steps(self, target: str, revisions: tuple[str, ...]) -> list[RevisionStep]:
+        """Return what Alembic runs to bring a shard from its revisions to a target."""
+        goal = self.resolve(target)
+        if not goal or set(goal) <= set(revisions):
+            return []
+        return list(self.directory._upgrade_revs(target, revisions))  # type: ignore[arg-type]  # as alembic.command does
+
+    def pending(self, target: str, revisions: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the ids of the revisions between a shard's and a target, first to last."""
+        return tuple(revision_of(step) for step in self.steps(target, revisions))
+
+
+def load_scripts(folder: Path | None, *, where: str) -> Scripts:
+    """Read a migrations directory: its settings, and every revision.
+
+    Args:
+        folder: The directory with env.py; an alembic.ini is looked for in it, and beside it.
+        where: What names the directory, for messages.
+
+    Raises:
+        ConfigError: There is none, it has no env.py, or a revision cannot be loaded.
+    """
+    if folder is None:
+        raise ConfigError(f"{where}: no `migrations`", hint='name Alembic\'s directory: `migrations = "migrations"`')
+    if not (folder / "env.py").is_file():
+        what = "there is no directory" if not folder.is_dir() else "no `env.py` in"
+        raise ConfigError(f"{where}: {what} `{folder}`", hint=f"`alembic init {folder.name}` makes one")
+    settings = find_settings(folder.absolute())
+    with _loading(settings.folder):
+        directory = _script_directory(settings)
+        known = frozenset(script.revision for script in directory.walk_revisions())
+        directory.get_heads()
+    return Scripts(settings, directory, known)
+
+
+def revision_of(step: RevisionStep) -> str:
+    """Return the id of the revision that a step runs."""
+    return str(step.revision.revision)
+
+
+def read_revisions(connection: Connection, version_table: str = DEFAULT_VERSION_TABLE) -> tuple[str, ...]:
+    """Return the revisions that a shard's version table names; none if it has no such table."""
+    if not inspect(connection).has_table(version_table):
+        return ()
+    return tuple(sorted(connection.scalars(select(column("version_num")).select_from(table(version_table)))))
+
+
+def read_standing(
+    connection: Connection, scripts: Scripts, version_table: str = DEFAULT_VERSION_TABLE, target: str = "heads"
+) -> ShardRevision:
+    """Return where a shard stands, read through its own connection."""
+    revisions = read_revisions(connection, version_table)
+    tables = tuple(sorted(name for name in inspect(connection).get_table_names() if name != version_table))
+    if not set(revisions) <= scripts.known:
+        return ShardRevision(revisions, Standing.UNKNOWN, tables=tables)
+    pending = scripts.pending(target, revisions)
+    if revisions:
+        standing = Standing.BEHIND if pending else Standing.AT_HEAD
+    else:
+        standing = Standing.UNVERSIONED if tables else Standing.EMPTY
+    return ShardRevision(revisions, standing, pending, tables)
+
+
+def _script_directory(settings: Settings) -> ScriptDirectory:
+    """Load the directory by its settings.
+
+    Alembic puts `prepend_sys_path` in front of sys.path on each call, relative to the working directory.
+    """
+    before = list(sys.path)
+    directory = ScriptDirectory.from_config(settings.new_config())
+    added = sys.path[: len(sys.path) - len(before)] if settings.is_found else ["."]
+    wanted = [str((settings.base / entry).resolve()) for entry in added]
+    sys.path[:] = [*(entry for entry in wanted if entry not in before), *before]
+    return directory
+
+
+@contextmanager
+def _loading(folder: Path) -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of settings: it is Alembic's to tell their owner
+        # A revision that is missing or there twice is only a warning to Alembic.
+        warnings.filterwarnings("error", category=UserWarning, module=r"alembic\.script")
+        try:
+            yield
+        except Exception as error:
+            raise _load_error(folder, error) from error
+
+
+def _load_error(folder: Path, error: Exception) -> ConfigError:
+    if isinstance(error, CommandError | UserWarning):
+        return ConfigError(f"{folder.name}: {_first_line(error)}")
+    files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+    if isinstance(error, SyntaxError) and error.filename:
+        files.append(error.filename)
+    revision = next((Path(file) for file in reversed(files) if Path(file).is_relative_to(folder)), None)
+    place = f"{folder.name}: `{revision.name}` cannot be loaded" if revision else f"{folder.name}: cannot be loaded"
+    return ConfigError(f"{place}: {type(error).__name__}: {_first_line(error)}")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def _quoted(names: tuple[str, ...]) -> str:
+    return ", ".join(f"`{name}`" for name in names)

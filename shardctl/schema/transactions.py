@@ -1,0 +1,55 @@
+"""One transaction per revision on SQLite, which has transactional DDL although Alembic and the driver do not use it.
+
+Without it a revision that fails or is killed at its third statement leaves the first two behind, and running it again
+dies on "already exists".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Connection, event
+
+
+@contextmanager
+def whole_revisions(connection: Connection) -> Iterator[None]:
+    """Have a SQLite connection begin its transactions itself, for good; do nothing on other engines."""
+    if connection.dialect.name != "sqlite":
+        yield
+        return
+    connection.rollback()
+    driver: Any = connection.connection.driver_connection
+    isolation_level, foreign_keys = driver.isolation_level, _foreign_keys(driver)
+    driver.isolation_level = None
+    # Recreating a table drops it: with foreign keys on, rows that refer to it would be deleted. Inside a transaction
+    # this pragma does nothing.
+    driver.execute("PRAGMA foreign_keys = OFF")
+    event.listen(connection, "begin", _begin_immediate)
+    try:
+        yield
+    finally:
+        if not connection.closed and not connection.invalidated:
+            connection.rollback()
+            driver.execute(f"PRAGMA foreign_keys = {foreign_keys}")
+            driver.isolation_level = isolation_level
+
+
+def whole_revision_options(connection: Connection) -> dict[str, bool]:
+    """Return what `context.configure` has to be told for one transaction per revision."""
+    options = {"transaction_per_migration": True}
+    if connection.dialect.name == "sqlite":
+        options["transactional_ddl"] = True
+    return options
+
+
+def _foreign_keys(driver: Any) -> int:
+    return int(driver.execute("PRAGMA foreign_keys").fetchone()[0])
+
+
+def _begin_immediate(connection: Connection) -> None:
+    is_autocommit = connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT"
+    driver: Any = connection.connection.driver_connection
+    if not is_autocommit and not driver.in_transaction:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
