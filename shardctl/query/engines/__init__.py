@@ -1,0 +1,57 @@
+"""What merging has to know about each engine, one file each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from shardctl.query.engines.mysql import MYSQL
+from shardctl.query.engines.postgresql import POSTGRESQL
+from shardctl.query.engines.sqlite import SQLITE
+from shardctl.query.engines.values import Relation, Row, ValueType
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, CursorResult
+
+    from shardctl.fleet.live_shard import LiveShard
+
+
+class Engine(Protocol):
+    """The rules of one engine: its types, its collations, and a place to merge in."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def nulls_low(self) -> bool:
+        """Whether NULL sorts as if it were less than every value."""
+        ...
+
+    def types(self, result: CursorResult[Any]) -> tuple[ValueType, ...]:
+        """Return the types of a result's columns."""
+        ...
+
+    def collation(self, connection: Connection, expression: str, source: str) -> str | None:
+        """Return the collation by which an expression over these tables compares; None if they have no rows."""
+        ...
+
+    def database_collation(self, connection: Connection) -> str | None:
+        """Return what a collation's name leaves open, so that shards can be compared."""
+        ...
+
+    def not_scalar(self, connection: Connection, names: Sequence[str]) -> list[str]:
+        """Return which of these functions look at more than one row, or may."""
+        ...
+
+    def aggregate(self, kind: str, columns: Sequence[str], types: Sequence[ValueType]) -> str:
+        """Return SQL that merges partial aggregates."""
+        ...
+
+    def evaluate(self, shard: LiveShard, relation: Relation, sql: str) -> list[Row]:
+        """Run a SELECT over a relation that it calls `__p`, writing nothing."""
+        ...
+
+
+ENGINES: Mapping[str, Engine] = {"sqlite": SQLITE, "postgresql": POSTGRESQL, "mysql": MYSQL}
+
+__all__ = ["ENGINES", "Engine", "Relation", "Row", "ValueType"]

@@ -1,0 +1,103 @@
+"""Merging for PostgreSQL: on one of the shards, read-only, over arrays that come with the statement."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from shardctl.errors import QueryRefused
+from shardctl.query.engines.values import Relation, Row, ValueType, run_as_written
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, CursorResult
+
+    from shardctl.fleet.live_shard import LiveShard
+
+# Object ids of built-in types are the same on every server: pg_type.dat of the server's source.
+_TYPES = {
+    16: ValueType("boolean"),
+    17: ValueType("bytea"),
+    20: ValueType("bigint"),
+    21: ValueType("smallint"),
+    23: ValueType("integer"),
+    25: ValueType("text", is_text=True),
+    700: ValueType("real"),
+    701: ValueType("double precision"),
+    1042: ValueType("bpchar", is_text=True),
+    1043: ValueType("text", is_text=True),
+    1082: ValueType("date"),
+    1083: ValueType("time"),
+    1114: ValueType("timestamp"),
+    1184: ValueType("timestamptz"),
+    1700: ValueType("numeric"),
+    2950: ValueType("uuid"),
+}
+_UNKNOWN = {114: "json", 1186: "interval", 1266: "timetz", 2249: "row", 3802: "jsonb", 869: "inet", 790: "money"}
+_DATABASE = """SELECT row_to_json(d)->>'datcollate', row_to_json(d)->>'datlocprovider', row_to_json(d)->>'daticulocale',
+ row_to_json(d)->>'datlocale', pg_encoding_to_char(encoding) FROM pg_database d WHERE datname = current_database()"""
+
+
+@dataclass(frozen=True, slots=True)
+class PostgreSQL:
+    """The rules of PostgreSQL."""
+
+    name: str = "postgresql"
+    nulls_low: bool = False
+
+    def types(self, result: CursorResult[Any]) -> tuple[ValueType, ...]:
+        description: Any = result.cursor.description if result.cursor is not None else ()
+        return tuple(_TYPES.get(column[1]) or _unknown(column[1]) for column in description)
+
+    def collation(self, connection: Connection, expression: str, source: str) -> str | None:
+        found = run_as_written(connection, f"SELECT pg_collation_for((SELECT {expression} {source} LIMIT 0))")
+        return str(found.scalar() or '"default"')
+
+    def database_collation(self, connection: Connection) -> str | None:
+        return " ".join(str(part) for part in run_as_written(connection, _DATABASE).one() if part is not None)
+
+    def not_scalar(self, connection: Connection, names: Sequence[str]) -> list[str]:
+        listed = ", ".join(f"'{name}'" for name in names)
+        sql = (
+            f"SELECT DISTINCT proname FROM pg_proc WHERE proname IN ({listed}) AND (prokind IN ('a', 'w') OR proretset)"
+        )
+        return [str(row[0]) for row in run_as_written(connection, sql)]
+
+    def aggregate(self, kind: str, columns: Sequence[str], types: Sequence[ValueType]) -> str:
+        own = types[0].name
+        match kind:
+            case "count":
+                return f"COALESCE(sum({columns[0]}), 0)::bigint"
+            case "sum":
+                return f"CAST(sum({columns[0]}) AS {own})"
+            case "avg" if own == "real":
+                raise QueryRefused(
+                    "an average of `real` cannot be merged without loss",
+                    hint="write `avg(column::double precision)`",
+                )
+            case "avg":
+                exact = own if own == "double precision" else "numeric"
+                return f"(CAST(sum({columns[0]}) AS {exact}) / NULLIF(CAST(sum({columns[1]}) AS {exact}), 0))"
+        return f"{kind}({columns[0]})"
+
+    def evaluate(self, shard: LiveShard, relation: Relation, sql: str) -> list[Row]:
+        types = [value_type.name for value_type in relation.types]
+        arrays = ", ".join(f"%s::{name}[]" for name in types)
+        names = ", ".join(relation.names)
+        listed = ", ".join(
+            f"{name} COLLATE {collation} AS {name}".replace("%", "%%") if collation else name
+            for name, collation in zip(relation.names, relation.collations, strict=True)
+        )
+        text = f"WITH __p AS (SELECT {listed} FROM unnest({arrays}) AS __u({names})) {sql.replace('%', '%%')}"
+        columns = [[row[i] for row in relation.rows] for i in range(len(types))]
+        with shard.connect(read_only=True) as connection:
+            if connection.dialect.paramstyle not in {"format", "pyformat"}:
+                raise QueryRefused(f"answers cannot be merged through the driver `{connection.dialect.driver}` yet")
+            return [tuple(row) for row in connection.exec_driver_sql(text, tuple(columns))]
+
+
+def _unknown(code: int) -> ValueType:
+    return ValueType(f"type {_UNKNOWN.get(code, f'number {code}')}", is_known=False)
+
+
+POSTGRESQL = PostgreSQL()

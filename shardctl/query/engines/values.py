@@ -1,0 +1,39 @@
+"""Columns of partial results: their types as an engine declares them, and statements sent as they are written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, CursorResult
+
+Row = tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ValueType:
+    """The type of one column, as far as merging must know it."""
+
+    name: str
+    """As the engine declares it, and as messages show it."""
+    is_text: bool = False
+    """Whether its order and equality depend on a collation."""
+    is_known: bool = True
+    """Whether values can be compared and sent back to the engine without loss."""
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """Rows with typed columns, to be read as a table by the engine that they came from."""
+
+    names: tuple[str, ...]
+    types: tuple[ValueType, ...]
+    collations: tuple[str | None, ...]
+    rows: Sequence[Row]
+
+
+def run_as_written(connection: Connection, sql: str) -> CursorResult[Any]:
+    """Run SQL text without parameters: no driver must take its `%` or `:` for a placeholder."""
+    return connection.exec_driver_sql(sql, execution_options={"no_parameters": True})

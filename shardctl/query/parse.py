@@ -1,0 +1,178 @@
+"""SQL text -> Statement: one read-only statement, its tree for decisions and its tokens for cutting.
+
+What is sent to a database is always a piece of the text as it was written, never SQL generated from the tree: a parser
+that misreads an operator may then cost a refusal, but not a wrong row.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NoReturn
+
+from sqlglot import exp, parse_one
+from sqlglot import parse as parse_all
+from sqlglot.dialects.dialect import Dialect
+from sqlglot.errors import ErrorLevel, SqlglotError
+
+from shardctl.errors import QueryRefused
+
+DIALECTS = {"sqlite": "sqlite", "postgresql": "postgres", "mysql": "mysql"}
+"""shardctl's name of an engine -> sqlglot's."""
+
+_READING = (exp.Select, exp.SetOperation, exp.Subquery, exp.Values)
+_WRITING = (exp.Insert, exp.Update, exp.Delete, exp.Merge, exp.Create, exp.Drop, exp.Alter, exp.Command, exp.Into)
+
+Tokens = Sequence[Any]
+
+
+def refuse(reason: str, part: str | None = None, *, hint: str | None = None) -> NoReturn:
+    """Raise QueryRefused with the part of the statement that caused it."""
+    raise QueryRefused(reason, facts=[f"in: {' '.join(part.split())}"] if part else [], hint=hint)
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One statement that only reads."""
+
+    sql: str
+    """The text, without a closing semicolon."""
+    engine: str
+    tree: exp.Expression
+    tokens: Tokens
+    offset: int = 0
+    """Where the statement began in the text that was parsed: positions in the tree count from there."""
+
+    @cached_property
+    def cte_names(self) -> frozenset[str]:
+        return frozenset(cte.alias for cte in self.tree.find_all(exp.CTE))
+
+    @cached_property
+    def tables(self) -> tuple[exp.Table, ...]:
+        """Every table that is named anywhere, but for common table expressions."""
+        return tuple(table for table in self.tree.find_all(exp.Table) if table.db or table.name not in self.cte_names)
+
+    def slice(self, tokens: Tokens) -> str:
+        """Return the text from the first of these tokens to the last."""
+        return self.sql[tokens[0].start : tokens[-1].end + 1] if tokens else ""
+
+    def fold(self, identifier: exp.Identifier | None) -> str:
+        """Return the name that an identifier means, so that equal names compare equal."""
+        if identifier is None:
+            return ""
+        if self.engine == "postgresql" and identifier.args.get("quoted"):
+            return str(identifier.this)
+        return str(identifier.this).lower()
+
+    def expression(self, text: str) -> Any:
+        """Parse a piece of a select list."""
+        return _quietly(lambda: parse_one(f"SELECT {text}", read=DIALECTS[self.engine])).expressions[0]
+
+
+def parse(sql: str, engine: str) -> Statement:
+    """Read one statement.
+
+    Args:
+        sql: The text.
+        engine: `sqlite`, `postgresql` or `mysql`: the engine that will run it.
+
+    Raises:
+        QueryRefused: It is not SQL, not one statement, or not one that only reads.
+    """
+    dialect = Dialect.get_or_raise(DIALECTS[engine])
+    trees = [tree for tree in _quietly(lambda: parse_all(sql, read=dialect)) if tree is not None]
+    if not trees:
+        refuse("there is no statement", hint='for example `shardctl query "SELECT count(*) FROM orders"`')
+    if len(trees) > 1:
+        refuse(f"there are {len(trees)} statements, `query` takes one", hint="run them one after another")
+    tree = trees[0]
+    tokens = _quietly(lambda: dialect.tokenize(sql))
+    _check_comments(engine, sql, tokens)
+    while tokens and tokens[-1].token_type.name == "SEMICOLON":
+        tokens = tokens[:-1]
+    statement = Statement(sql[tokens[0].start : tokens[-1].end + 1], engine, tree, _moved(tokens), tokens[0].start)
+    _check_reads(statement)
+    return statement
+
+
+def shown(node: Any) -> str:
+    """Return a tree, or a list of them, as text for a message."""
+    if isinstance(node, list):
+        return ", ".join(shown(entry) for entry in node)[:80]
+    return str(node.sql(unsupported_level=ErrorLevel.IGNORE))[:80] if hasattr(node, "sql") else str(node)
+
+
+def args_of(node: exp.Expression, name: str) -> Any:
+    """Return an argument whose name sqlglot has at some time given an underscore: `from`, `with`."""
+    return node.args.get(f"{name}_") or node.args.get(name)
+
+
+def _moved(tokens: Any) -> Tokens:
+    return tuple(_Token(token, tokens[0].start) for token in tokens)
+
+
+class _Token:
+    """A token whose position counts from the statement's first character."""
+
+    __slots__ = ("end", "kind", "start", "text")
+
+    def __init__(self, token: Any, offset: int) -> None:
+        self.kind: str = token.token_type.name
+        self.text: str = token.text
+        self.start: int = token.start - offset
+        self.end: int = token.end - offset
+
+
+def _quietly(read: Any) -> Any:
+    logger = logging.getLogger("sqlglot")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        return read()
+    except SqlglotError as error:
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        raise QueryRefused("the statement cannot be read", facts=_plain(lines[:2])) from error
+    except RecursionError as error:
+        raise QueryRefused("the statement cannot be read: it is nested too deeply") from error
+    finally:
+        logger.setLevel(level)
+
+
+def _plain(lines: list[str]) -> list[str]:
+    """Take sqlglot's underlining and class names out of its messages."""
+    plain = (re.sub(r"\x1b\[\d+m", "", line).strip() for line in lines)
+    return [
+        re.sub(r"Required keyword: '\w+' missing for <class '[^']*'>", "Something is missing", line) for line in plain
+    ]
+
+
+def _check_reads(statement: Statement) -> None:
+    tree = statement.tree
+    first = statement.tokens[0].text.upper()
+    if not isinstance(tree, _READING):
+        hint = "run `shardctl query` with a SELECT, or a WITH … SELECT"
+        refuse(f"`query` only reads, and this is {_article(first)} `{first}` statement", hint=hint)
+    for node in tree.walk():
+        if isinstance(node, _WRITING):
+            refuse(f"`query` only reads, and a part of this statement is `{node.key.upper()}`", shown(node))
+        if isinstance(node, exp.Lock):
+            refuse("`query` only reads: it takes no row locks", shown(node), hint="leave out FOR UPDATE or FOR SHARE")
+
+
+def _article(word: str) -> str:
+    return "an" if word[:1] in "AEIOU" else "a"
+
+
+def _check_comments(engine: str, sql: str, tokens: Tokens) -> None:
+    """Refuse what MySQL runs although it looks like a comment."""
+    if engine != "mysql":
+        return
+    ends = [0, *(token.end + 1 for token in tokens)]
+    starts = [*(token.start for token in tokens), len(sql)]
+    for end, start in zip(ends, starts, strict=True):
+        gap = sql[end:start]
+        if "/*!" in gap or "/*M!" in gap:
+            refuse("MySQL would run what is in this comment", gap.strip()[:80], hint="leave out `/*! … */`")

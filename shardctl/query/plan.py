@@ -1,0 +1,233 @@
+"""Statement -> QueryPlan: which shards are asked, what each is sent, and how the answers become one.
+
+Pure: a plan is decided before any connection is opened, and `explain` prints the very object that runs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sqlglot import exp
+
+from shardctl.errors import QueryRefused
+from shardctl.query.aggregates import is_merged, plan_merge
+from shardctl.query.calls import calls
+from shardctl.query.clauses import Clauses, Item, cut
+from shardctl.query.colocation import Colocation
+from shardctl.query.joins import check_sources, needs_one_shard_only
+from shardctl.query.merge import EngineMerge, RowMerge, SortKey, merge_steps, row_steps
+from shardctl.query.parse import Statement, refuse, shown
+from shardctl.query.rewrite import check_placeholders
+from shardctl.query.scope import check_nested_aliases, needs_columns, order_position
+
+_WELL_KNOWN = frozenset(
+    """
+    abs avg cast ceil ceiling char_length coalesce concat count date day extract floor ifnull in instr length lower
+    ltrim max min mod month nullif replace round rtrim strftime substr substring sum trim upper year and or not exists
+    values any all filter distinct like is between on when then else case by as interval where select from
+    """.split()
+)
+"""Functions that are known to look at one row, and words before a bracket that are no functions."""
+
+
+_ESCAPED_QUOTE = re.compile(r"\be'(?:[^'\\]|\\[^']|'')*\\'", re.IGNORECASE)
+
+
+class Route(StrEnum):
+    """Where a statement goes."""
+
+    DIRECT = "direct"
+    """One shard has the whole answer and gets the statement as it is."""
+    SCATTER = "scatter"
+    """Every shard gets a statement of its own, and the answers are merged."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueryPlan:
+    """What will be done for one statement."""
+
+    route: Route
+    engine: str
+    shard_ids: tuple[str, ...]
+    """The shards that are asked."""
+    shard_sql: str
+    reason: str
+    source: str = ""
+    """The FROM clause, for questions about an expression's collation."""
+    merge: RowMerge | EngineMerge | None = None
+    functions: tuple[str, ...] = ()
+    """Functions that must turn out to look at one row before the answer can be trusted."""
+
+    def explain(self) -> str:
+        """Return the plan as text: what each shard is sent, and how the answers are merged."""
+        lines = [f"{self.route}: {self.reason}", f"shards: {', '.join(self.shard_ids)}", "each shard:"]
+        lines += [f"  {line}" for line in self.shard_sql.splitlines()]
+        if isinstance(self.merge, RowMerge):
+            lines += ["merge:", f"  {row_steps(self.merge)}"]
+        elif isinstance(self.merge, EngineMerge):
+            lines += ["merge:", *(f"  {line}" for line in merge_steps(self.merge))]
+        return "\n".join(lines)
+
+
+def plan_query(
+    statement: Statement,
+    shard_ids: Sequence[str],
+    *,
+    colocation: Colocation | None = None,
+    input_columns: frozenset[str] | None = None,
+    engines: frozenset[str] = frozenset(),
+) -> QueryPlan:
+    """Plan a statement.
+
+    Args:
+        statement: As `parse` returns it, with class names resolved.
+        shard_ids: The shards that were chosen, at least one.
+        colocation: Which tables may be joined on each shard; None: not known, so none.
+        input_columns: The columns of the statement's tables in lower case, where `columns_sql` gives a statement.
+        engines: The engines of the chosen shards, if there are several.
+
+    Raises:
+        QueryRefused: The merged answer would not be, or may not be, what one database would give.
+    """
+    ids = tuple(shard_ids)
+    if len(ids) == 1:
+        return QueryPlan(Route.DIRECT, statement.engine, ids, statement.sql, "one shard was chosen")
+    if needs_one_shard_only(statement, colocation):
+        what = "only reference tables are read" if statement.tables else "no table is read"
+        return QueryPlan(Route.DIRECT, statement.engine, ids[:1], statement.sql, what)
+    clauses = cut(statement)
+    check_placeholders(statement)
+    _check_sqlite_quotes(statement)
+    _check_escaped_quotes(statement)
+    tables = check_sources(statement, clauses.select, colocation)
+    _check_expressions(clauses)
+    reason = "its rows are on several shards" if tables == 1 else "joined on each shard: the rows live together"
+    shard_sql, merge = plan_merge(clauses, input_columns) if is_merged(clauses) else _plan_rows(clauses)
+    if len(engines) > 1:
+        _check_mixed(clauses, merge, engines)
+    return QueryPlan(
+        route=Route.SCATTER,
+        engine=statement.engine,
+        shard_ids=ids,
+        shard_sql=shard_sql,
+        reason=reason,
+        source=clauses.source,
+        merge=merge,
+        functions=_unknown_functions(statement, merge),
+    )
+
+
+def columns_sql(statement: Statement) -> str | None:
+    """Return a statement that shows the input columns, if planning needs to know them."""
+    if not isinstance(statement.tree, exp.Select) or not statement.tables:
+        return None
+    try:
+        clauses = cut(statement)
+        return f"SELECT * {clauses.source} LIMIT 0" if needs_columns(clauses) else None
+    except QueryRefused:  # planning says what is wrong
+        return None
+
+
+def _plan_rows(clauses: Clauses) -> tuple[str, RowMerge]:
+    listed = [item.whole for item in clauses.items]
+    hidden: list[str] = []
+    keys: list[tuple[Item, int | None]] = [(item, _position(clauses, item)) for item in clauses.order]
+    for item, position in keys:
+        if position is None:
+            check_nested_aliases(clauses, item)
+            hidden.append(f"{_expression(clauses, item)} AS __s{len(hidden)}")
+    sort_keys: list[SortKey] = []
+    taken = 0
+    for item, position in keys:
+        column = position if position is not None else taken - len(hidden)
+        taken += position is None
+        sort_keys.append(
+            SortKey(column, item.desc, item.nulls_first, item.text, _expression(clauses, item, for_probe=True))
+        )
+    sql = f"SELECT {', '.join(listed + hidden)} {clauses.body}"
+    if clauses.order:
+        sql += f" ORDER BY {', '.join(item.whole for item in clauses.order)}"
+    if clauses.limit is not None:
+        sql += f" LIMIT {clauses.limit + clauses.offset}"
+    return sql, RowMerge(tuple(sort_keys), len(hidden), clauses.limit, clauses.offset)
+
+
+def _position(clauses: Clauses, item: Item) -> int | None:
+    """Return which visible column a sort key is, if that can be known: `*` hides how many there are before it."""
+    if item.node.find(exp.Rand) or any(name in {"random", "rand"} for name in calls(item.tokens)):
+        refuse("a random order differs between the shards", item.whole)
+    position = order_position(clauses, item)
+    if item.ordinal is not None or position is None:
+        return position
+    return None if any(entry.is_star for entry in clauses.items) else position
+
+
+def _expression(clauses: Clauses, item: Item, *, for_probe: bool = False) -> str:
+    """Return the expression that an entry of ORDER BY sorts by."""
+    position = order_position(clauses, item)
+    if position is None:
+        return item.text
+    starred = any(entry.is_star for entry in clauses.items)
+    if item.ordinal is not None and starred:
+        return "" if for_probe else item.text
+    return clauses.items[position].text
+
+
+def _check_expressions(clauses: Clauses) -> None:
+    for item in (*clauses.items, *clauses.order):
+        if item.node.find(exp.Window):
+            refuse(
+                "a window function would see one shard's rows only",
+                item.whole,
+                hint="choose one shard with `--shard`",
+            )
+    for node in clauses.select.find_all(exp.Parameter, exp.SessionParameter, exp.Placeholder):
+        refuse("variables and parameters have no value here", shown(node))
+    for token in clauses.statement.tokens:
+        if token.kind == "COLON_EQ":
+            refuse("a variable that is assigned would count on each shard by itself", token.text)
+
+
+def _check_sqlite_quotes(statement: Statement) -> None:
+    """Refuse what SQLite would take for a string if there is no such column: a moved output must not become one."""
+    if statement.engine != "sqlite" or not isinstance(statement.tree, exp.Select):
+        return
+    outputs = {item.alias.lower() for item in statement.tree.expressions if isinstance(item, exp.Alias)}
+    where = statement.tree.args.get("where")
+    if where is None:
+        return
+    for column in where.find_all(exp.Column):
+        if column.this.args.get("quoted") and column.name.lower() in outputs and not column.table:
+            refuse(f'"{column.name}" in WHERE may be a column, an output or a string', shown(where))
+
+
+def _check_escaped_quotes(statement: Statement) -> None:
+    """Refuse what parsers disagree on: a string that ends elsewhere than the server thinks would be cut in two."""
+    found = _ESCAPED_QUOTE.search(statement.sql) if statement.engine == "postgresql" else None
+    if found is not None:
+        refuse("a quote after a backslash cannot be read safely", found[0], hint="write it as two quotes")
+
+
+def _check_mixed(clauses: Clauses, merge: RowMerge | EngineMerge, engines: frozenset[str]) -> None:
+    names = " and ".join(sorted(engines))
+    if isinstance(merge, RowMerge) and not merge.keys:
+        return
+    if isinstance(merge, EngineMerge) and merge.counts_only:
+        return
+    part = (clauses.order or clauses.group or clauses.items)[0].whole
+    refuse(
+        f"{names} compare, order and calculate differently: together they give unsorted rows and counts only",
+        part,
+        hint="choose shards of one engine",
+    )
+
+
+def _unknown_functions(statement: Statement, merge: RowMerge | EngineMerge) -> tuple[str, ...]:
+    known = set(_WELL_KNOWN)
+    if isinstance(merge, EngineMerge):
+        known.update(aggregate.kind for aggregate in merge.aggregates)
+    names = calls(statement.tokens)
+    return tuple(dict.fromkeys(name for name in names if name not in known and name.isidentifier()))

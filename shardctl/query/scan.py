@@ -1,0 +1,134 @@
+"""Each shard's part of a query: run concurrently, read-only, and described as far as merging needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from shardctl.errors import QueryRefused, ShardctlError, ShardError
+from shardctl.fleet import grouped_problems
+from shardctl.query.engines import ENGINES, Engine, Row, ValueType
+from shardctl.query.engines.values import run_as_written
+from shardctl.query.merge import EngineMerge, RowMerge
+from shardctl.query.plan import QueryPlan, Route
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from shardctl.fleet import Fleet, LiveShard
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class ShardRows:
+    """What one shard answered."""
+
+    shard: LiveShard
+    names: tuple[str, ...]
+    types: tuple[ValueType, ...]
+    rows: list[Row]
+    collations: tuple[str | None, ...] = ()
+    """By partial column of an EngineMerge, or by sort key of a RowMerge; None where there is none to know."""
+    database_collation: str | None = None
+    output_names: tuple[str, ...] = ()
+
+
+def scan(
+    fleet: Fleet, plan: QueryPlan, shards: Sequence[LiveShard], *, timeout_s: float | None, max_rows: int | None
+) -> list[ShardRows]:
+    """Run a plan's statement on its shards, and return their answers in the shards' order.
+
+    Raises:
+        ShardError: A shard failed; every shard that did is named.
+        QueryRefused: A shard showed that the answer could be wrong, or has more rows than are allowed.
+    """
+    first = shards[0]
+    return run_on(
+        fleet,
+        shards,
+        lambda shard: _scan_shard(shard, plan, max_rows, is_first=shard is first),
+        timeout_s=timeout_s,
+    )
+
+
+def run_on(
+    fleet: Fleet, shards: Sequence[LiveShard], run: Callable[[LiveShard], T], *, timeout_s: float | None
+) -> list[T]:
+    """Run a function on shards and return the values in their order; a shard that fails, fails all.
+
+    Raises:
+        ShardError: The facts name every shard that failed.
+        QueryRefused: As the function raised it.
+    """
+    outcomes = {outcome.shard_id: outcome for outcome in fleet.fan_out(run, shards, timeout_s=timeout_s)}
+    failures = [outcomes[shard.shard_id] for shard in shards if not outcomes[shard.shard_id].is_ok]
+    for failed in failures:
+        if isinstance(failed.error, QueryRefused):
+            raise failed.error
+    if failures:
+        errors: list[ShardctlError] = [failed.error for failed in failures if failed.error is not None]
+        hint = next((error.hint for error in errors if error.hint), None)
+        where = f"{len(failures)} of {len(shards)} shards" if len(failures) > 1 else f"`{failures[0].shard_id}`"
+        raise ShardError(
+            f"the query failed on {where}",
+            facts=grouped_problems(failures),
+            hint=hint,
+        ) from errors[0]
+    return [outcomes[shard.shard_id].result for shard in shards]
+
+
+def _scan_shard(shard: LiveShard, plan: QueryPlan, max_rows: int | None, *, is_first: bool) -> ShardRows:
+    engine = ENGINES[shard.backend.name]
+    with shard.connect(read_only=True) as connection:
+        if plan.route is Route.SCATTER:
+            _check_functions(engine, connection, plan.functions)
+        output_names: tuple[str, ...] = ()
+        if isinstance(plan.merge, EngineMerge) and is_first:
+            output_names = tuple(run_as_written(connection, plan.merge.names_sql).keys())
+        result = run_as_written(connection, plan.shard_sql)
+        if not result.returns_rows:
+            return ShardRows(shard, (), (), [])
+        names, types = tuple(result.keys()), engine.types(result)
+        fetched = result.fetchall() if max_rows is None else result.fetchmany(max_rows + 1)
+        result.close()
+        rows = [tuple(row) for row in fetched]
+        if max_rows is not None and len(rows) > max_rows:
+            raise QueryRefused(
+                f"shard `{shard.shard_id}` has more than {max_rows} rows for this query",
+                hint="narrow it with WHERE or LIMIT",
+            )
+        collations = _collations(engine, connection, plan, names, types)
+        needs_database = any(collations)
+        database = engine.database_collation(connection) if needs_database else None
+    return ShardRows(shard, names, types, rows, collations, database, output_names)
+
+
+def _check_functions(engine: Engine, connection: Connection, functions: Sequence[str]) -> None:
+    wrong = engine.not_scalar(connection, functions) if functions else []
+    if wrong:
+        raise QueryRefused(
+            f"`{wrong[0]}` looks at more than one row, and each shard has only its own",
+            hint="choose one shard with `--shard`; `count`, `sum`, `min`, `max` and `avg` can be merged",
+        )
+
+
+def _collations(
+    engine: Engine, connection: Connection, plan: QueryPlan, names: Sequence[str], types: Sequence[ValueType]
+) -> tuple[str | None, ...]:
+    wanted: list[tuple[int, str | None]] = []
+    if isinstance(plan.merge, EngineMerge):
+        wanted = [(i, column.probe) for i, column in enumerate(plan.merge.columns)]
+    elif isinstance(plan.merge, RowMerge):
+        # Of a column of `*` only the name is known.
+        quote = "`" if engine.name == "mysql" else '"'
+        for key in plan.merge.keys:
+            name = names[key.column] if key.column < len(names) else ""
+            wanted.append((key.column, key.probe or quote + name.replace(quote, quote * 2) + quote))
+    return tuple(
+        engine.collation(connection, probe, plan.source)
+        if probe is not None and index < len(types) and types[index].is_text
+        else None
+        for index, probe in wanted
+    )
