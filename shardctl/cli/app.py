@@ -1,0 +1,47 @@
+"""The command line: its commands, and what `shardctl` alone answers."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from shardctl import __version__
+from shardctl.cli.boundary import Boundary
+from shardctl.cli.init import init
+from shardctl.cli.locate import locate
+from shardctl.cli.migrate import migrate
+from shardctl.cli.query import query
+from shardctl.cli.shards import shards
+
+EPILOG = "Exit codes: 0 done, 1 findings, 2 usage, 3 failed, 4 partial, 5 refused, 6 locked, 70 a bug, 130 interrupted."
+
+app = typer.Typer(
+    cls=Boundary,
+    name="shardctl",
+    help="Administer the shards of a SQLAlchemy application.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        typer.echo(f"shardctl {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Administer the shards of a SQLAlchemy application."""
+
+
+for command in (init, migrate, query, locate, shards):
+    app.command()(command)

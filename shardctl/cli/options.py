@@ -1,0 +1,68 @@
+"""The options that several commands share, declared once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from shardctl.cli.output import Format
+from shardctl.topology.load import load
+from shardctl.topology.model import ShardMap
+
+
+def _from_shard_map(names: Callable[[ShardMap], list[str]]) -> Callable[[typer.Context, str], list[str]]:
+    """Make a completion that reads the shard map, and nothing else: no models, no database."""
+
+    def complete(context: typer.Context, incomplete: str) -> list[str]:
+        config = context.params.get("config") if context is not None else None
+        try:
+            shard_map = load(config)
+        except Exception:  # a completion has nobody to tell
+            return []
+        return [name for name in names(shard_map) if name.startswith(incomplete)]
+
+    return complete
+
+
+complete_shard = _from_shard_map(lambda shard_map: list(shard_map.shards))
+complete_label = _from_shard_map(
+    lambda shard_map: sorted(
+        {f"{key}={value}" for shard in shard_map.shards.values() for key, value in shard.labels.items()}
+    )
+)
+complete_class = _from_shard_map(lambda shard_map: list(shard_map.tables))
+
+PROJECT = "Project"
+SHARDS = "Shards"
+
+Config = Annotated[
+    Path | None,
+    typer.Option("-c", "--config", envvar="SHARDCTL_CONFIG", help="The shard map, in place of the nearest one."),
+]
+App = Annotated[
+    str | None,
+    typer.Option("--app", envvar="SHARDCTL_APP", help="An application's session factory, as module:attribute."),
+]
+Shards = Annotated[
+    list[str] | None,
+    typer.Option("--shard", metavar="NAME", help="This shard only; repeatable.", autocompletion=complete_shard),
+]
+Labels = Annotated[
+    list[str] | None,
+    typer.Option("--label", metavar="KEY=VALUE", help="Shards with this label.", autocompletion=complete_label),
+]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option("--exclude", metavar="NAME", help="Not this shard; repeatable.", autocompletion=complete_shard),
+]
+AllShards = Annotated[bool, typer.Option("--all-shards", help="Every shard.")]
+Formats = Annotated[Format, typer.Option("--format", envvar="SHARDCTL_FORMAT", help="How to print the result.")]
+Yes = Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")]
+DryRun = Annotated[bool, typer.Option("-n", "--dry-run", help="Show what would be done, and do nothing.")]
+Timeout = Annotated[
+    float | None,
+    typer.Option("--timeout", metavar="SECONDS", min=0.001, max=86_400, help="For each shard, in place of timeout_s."),
+]
