@@ -1,0 +1,1 @@
+"""An application with four sets of tables in one database; see README.md."""

@@ -1,0 +1,1 @@
+"""The weather example: one shard for each continent."""
