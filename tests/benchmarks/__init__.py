@@ -1,0 +1,1 @@
+"""What a user would otherwise do, and shardctl, in one run: `make benchmarks`."""

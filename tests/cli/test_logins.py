@@ -1,0 +1,72 @@
+"""Servers that refuse a login: the message names the shard and the server's reason, never the password."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator
+
+import pytest
+from sqlalchemy import NullPool, create_engine, text
+
+from tests.fixtures.cli import PASSWORD, Workspace
+from tests.fixtures.engines import Databases, server_url
+
+RIGHT = "correct-horse"
+
+
+@pytest.fixture
+def user() -> Iterator[str]:
+    """A user of the MySQL or MariaDB server who needs a password, dropped afterwards."""
+    name = f"u_{uuid.uuid4().hex[:10]}"
+    server = create_engine(server_url("mysql"), poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    accounts = [f"'{name}'@'{host}'" for host in ("127.0.0.1", "localhost", "%")]
+    with server.connect() as connection:
+        for account in accounts:
+            connection.execute(text(f"create user {account} identified by '{RIGHT}'"))
+            connection.execute(text(f"grant select on *.* to {account}"))
+    yield name
+    with server.connect() as connection:
+        for account in accounts:
+            connection.execute(text(f"drop user {account}"))
+
+
+def test_a_wrong_password(workspace: Workspace, mysql: Databases, user: str) -> None:
+    url = server_url("mysql")
+    database = mysql.create("asia").rpartition("/")[2]
+    workspace.environ |= {"RIGHT": RIGHT, "WRONG": PASSWORD}
+    place = f"{url.host}:{url.port or 3306}/{database}"
+    workspace.write(
+        "shardctl.toml",
+        f'models = "models:Base"\n[shards.right]\nurl = "mysql://{user}:${{RIGHT}}@{place}"\n'
+        f'[shards.wrong]\nurl = "mysql://{user}:${{WRONG}}@{place}2"\n',
+    )
+    ended = workspace.shardctl("shards --format json")
+    assert ended.code == 1
+    assert f"wrong: cannot connect to mysql://{user}:***@{place}2: Access denied for user '{user}'@" in ended.stderr
+    assert RIGHT not in ended.stdout + ended.stderr
+    assert [row["reachable"] for row in json.loads(ended.stdout)["rows"]] == ["yes", "no"]
+
+
+def test_no_permission_to_create(workspace: Workspace, mysql: Databases, user: str) -> None:
+    url = server_url("mysql")
+    database = mysql.url("europe").rpartition("/")[2]
+    workspace.environ["RIGHT"] = RIGHT
+    workspace.copy_weather()
+    workspace.write(
+        "shardctl.toml",
+        'models = "examples.weather.models:Base"\n[shards.europe]\n'
+        f'url = "mysql://{user}:${{RIGHT}}@{url.host}:{url.port or 3306}/{database}"\n',
+    )
+    ended = workspace.shardctl("init --yes")
+    assert ended.code == 3
+    assert "error: initialised 0 of 1 shards\n  europe: " in ended.stderr
+    assert "denied" in ended.stderr
+    assert RIGHT not in ended.stdout + ended.stderr
+
+
+def test_a_database_that_is_not_there(workspace: Workspace, postgresql: Databases) -> None:
+    workspace.write("shardctl.toml", f'[shards.asia]\nurl = "{postgresql.url("nothing")}"\n')
+    ended = workspace.shardctl("shards")
+    assert ended.code == 1
+    assert 'nothing" does not exist' in ended.stderr

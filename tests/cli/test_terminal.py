@@ -1,0 +1,202 @@
+"""What a person at a terminal sees, and what ^C does."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import select
+import signal
+import struct
+import subprocess
+import termios
+import time
+from collections.abc import Sequence
+
+import pytest
+
+from tests.fixtures.cli import Ended, Workspace, check_manners
+
+SLOW_REVISION = """\
+import time
+
+from alembic import context, op
+from pathlib import Path
+
+revision = "0003"
+down_revision = "0002"
+
+
+def upgrade():
+    op.execute("create table half_done (id integer)")
+    if "asia" in str(op.get_bind().engine.url):
+        return
+    Path("started").touch()
+    op.execute("with recursive n(i) as (select 1 union all select i + 1 from n) select max(i) from n")
+"""
+
+
+def at_terminal(
+    workspace: Workspace,
+    *arguments: str,
+    answer: str = "",
+    columns: int = 100,
+    steps: Sequence[tuple[str, str]] = (),
+) -> tuple[str, int]:
+    """Run the command line on a terminal of its own; return what it shows, without its colors, and the exit code.
+
+    Args:
+        workspace: Where.
+        arguments: Of the command line.
+        answer: What is typed at the question.
+        columns: The terminal's width.
+        steps: What has to be shown next, and what is typed then.
+    """
+    waiting = [*steps, ("[y/N]", answer)] if answer else list(steps)
+    seen = 0
+    leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    process = workspace.start(
+        *arguments,
+        stdin=follower,
+        stdout=follower,
+        stderr=follower,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # so that ^C reaches the process
+    )
+    os.close(follower)
+    shown = b""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if select.select([leader], [], [], 0.1)[0]:
+            try:
+                shown += os.read(leader, 65536)
+            except OSError:  # how Linux says that nobody is at the other end any more
+                break
+        if waiting and waiting[0][0].encode() in shown[seen:]:
+            seen = len(shown)
+            os.write(leader, waiting.pop(0)[1].encode())
+    os.close(leader)
+    code = process.wait(timeout=10)
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode()).replace("\r\n", "\n")
+    check_manners(Ended(text, "", code))
+    return text, code
+
+
+def test_the_question_is_asked_and_yes_is_taken(weather: Workspace) -> None:
+    text, code = at_terminal(weather, "init", answer="y\n")
+    assert code == 0
+    assert "asia: file, 2 revisions" in text
+    assert text.count("create what is missing? [y/N]") == 1
+    assert (weather.folder / "asia.db").exists()
+
+
+@pytest.mark.parametrize("answer", ["n\n", "\n", "maybe\n", "\x04"])
+def test_everything_else_is_no(weather: Workspace, answer: str) -> None:
+    text, code = at_terminal(weather, "init", answer=answer)
+    assert code == 5
+    assert "error: declined: nothing was changed" in text
+    assert not (weather.folder / "asia.db").exists()
+
+
+def test_interrupting_the_question_changes_nothing(weather: Workspace) -> None:
+    text, code = at_terminal(weather, "init", answer="\x03")
+    assert code == 130
+    assert "interrupted" in text
+    assert not (weather.folder / "asia.db").exists()
+
+
+def test_with_yes_no_question_is_asked(weather: Workspace) -> None:
+    text, code = at_terminal(weather, "init", "--yes")
+    assert code == 0
+    assert "[y/N]" not in text
+
+
+def test_a_table_is_cut_to_the_terminal_and_never_in_a_pipe(filled: Workspace) -> None:
+    text, code = at_terminal(filled, "locate", "WeatherLocation", "1", columns=60)
+    table = [line for line in text.splitlines() if "WeatherLoc" in line or "─" in line]
+    assert code == 0
+    assert table
+    assert all(len(line) <= 60 for line in table)
+    assert "…" in text
+    piped = filled.shardctl("locate WeatherLocation 1").stdout
+    assert "…" not in piped
+    assert max(map(len, piped.splitlines())) > 100
+
+
+def test_the_prompt_answers_completes_and_survives_errors(filled: Workspace) -> None:
+    text, code = at_terminal(
+        filled,
+        "query",
+        steps=[
+            ("shardctl>", "SELECT count(*) AS cities FROM WeatherLoc\t"),
+            ("ation", "\r"),
+            ("row from 4 shards", "SELECT nonsense\r"),
+            ("error: ", "\\d\r"),
+            ("weather_reports", "\\q\r"),
+        ],
+    )
+
+    assert code == 0
+    assert "1 row from 4 shards" in text
+    assert "error: " in text
+    assert re.search(r"weather_locations +\d+ +\d+ +\d+ +\d+ +\d+", text)
+
+
+def test_errors_read_the_same_on_a_terminal(weather: Workspace) -> None:
+    text, code = at_terminal(weather, "shards", "--shard", "asai")
+    assert code == 2
+    assert "error: no shard named `asai` in shardctl.toml\n\nhint: did you mean `asia`?" in text
+
+
+def interrupt(process: subprocess.Popen[bytes], workspace: Workspace, *, when: str) -> Ended:
+    deadline = time.monotonic() + 30
+    while not (workspace.folder / when).exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    time.sleep(0.3)  # the statement has to be on its way
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=30)
+    ended = Ended(stdout.decode(), stderr.decode(), process.returncode)
+    check_manners(ended)
+    return ended
+
+
+def test_interrupting_a_migration_says_what_is_done(filled: Workspace) -> None:
+    filled.write("migrations/versions/0003.py", SLOW_REVISION)
+    arguments = ("migrate", "--yes", "--shard", "asia", "--shard", "europe")
+    process = filled.start(*arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
+    ended = interrupt(process, filled, when="started")
+    assert ended.code == 130
+    assert ended.stdout == ""
+    assert "error: interrupted while migrating: 1 of 2 shards are done" in ended.stderr
+    assert "done: asia" in ended.stderr
+    assert "not done: europe" in ended.stderr
+    assert "hint: run the same command again" in ended.stderr
+    again = filled.shardctl("shards --shard asia --shard europe --format csv").stdout
+    assert [line.split(",")[5] for line in again.splitlines()[1:]] == ["0003", "0002"]
+
+
+def test_interrupting_a_query(filled: Workspace) -> None:
+    endless = "with recursive n(i) as (select 1 union all select i + 1 from n) select max(i) from n"
+    arguments = ("query", "--shard", "asia", endless)
+    process = filled.start(*arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
+    time.sleep(1.5)
+    assert process.poll() is None, process.communicate()
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=30)
+    check_manners(Ended(stdout.decode(), stderr.decode(), process.returncode))
+    assert process.returncode == 130, stderr.decode()
+    assert b"interrupted" in stderr
+
+
+def test_a_reader_that_leaves_while_data_comes(filled: Workspace) -> None:
+    process = filled.start("shards", "--format", "json", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait(timeout=30) == 0

@@ -1,0 +1,9 @@
+"""Pins what the terminal libraries read when they are imported; the fixtures are in tests/fixtures."""
+
+import os
+
+os.environ.update(COLUMNS="120", TERM="dumb", NO_COLOR="1")
+for variable in ("FORCE_COLOR", "GITHUB_ACTIONS", "PY_COLORS", "TERMINAL_WIDTH", "SHARDCTL_CONFIG", "SHARDCTL_APP"):
+    os.environ.pop(variable, None)
+
+pytest_plugins = ["tests.fixtures.engines", "tests.fixtures.cli"]

@@ -1,0 +1,86 @@
+"""Many shards of one server never get more connections than its budget."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Pool, event
+
+from shardctl.fleet import Fleet, connect
+from shardctl.query import run_query
+from shardctl.rows.locate import locate
+from shardctl.schema.apply import migrate
+from shardctl.schema.create import init, plan_init
+from shardctl.schema.revisions import load_scripts
+from shardctl.topology.model import FollowingTable, Shard, ShardedTable, ShardMap
+from shardctl.topology.strategies import Lookup
+
+ROOT = Path(__file__).parents[2]
+SHARDS = 40
+BUDGET = 4
+
+
+@contextmanager
+def counting() -> Iterator[list[int]]:
+    """Note the number of open connections each time one is opened: servers let closed ones linger."""
+    lock = threading.Lock()
+    numbers = [0]
+    is_open: set[int] = set()
+
+    def opened(connection: object, record: object) -> None:
+        with lock:
+            is_open.add(id(connection))
+            numbers.append(len(is_open))
+
+    def closed(connection: object, *record: object) -> None:
+        with lock:
+            is_open.discard(id(connection))
+
+    listeners = [("connect", opened), ("close", closed), ("close_detached", closed)]
+    for name, listener in listeners:
+        event.listen(Pool, name, listener)
+    try:
+        yield numbers
+    finally:
+        for name, listener in listeners:
+            event.remove(Pool, name, listener)
+
+
+def make_fleet(databases) -> Fleet:
+    names = [f"s{number:02}" for number in range(SHARDS)]
+    shards = {}
+    for name in names:
+        if databases.engine == "mysql":
+            shards[name] = Shard(name, databases.url(name))
+        else:
+            shards[name] = Shard(name, databases.url("main"), schema=name)
+    tables = {
+        "WeatherLocation": ShardedTable("WeatherLocation", Lookup({name: name for name in names}), ("continent",)),
+        "Report": FollowingTable("Report", "location"),
+    }
+    return connect(
+        ShardMap(shards, tables, models=("examples.weather.models:Base",), connections_per_server=BUDGET),
+        pooled=False,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("databases", ["postgresql", "mysql"], indirect=True)
+def test_no_command_exceeds_the_budget(databases):
+    scripts = load_scripts(ROOT / "migrations", where="test")
+    with make_fleet(databases) as fleet, counting() as numbers:
+        shards = list(fleet.shards.values())
+        made = list(init(fleet, shards, plan_init(fleet, scripts, schemas_only=True)))
+        migrated = list(migrate(fleet, shards, scripts))
+        counted = run_query(fleet, "select count(*) from weather_locations", shards=shards)
+        search = locate(fleet, fleet.models.find("WeatherLocation"), shards, identities=[(1,)])
+
+    assert [outcome.problem for outcome in [*made, *migrated] if not outcome.is_ok] == []
+    assert counted.rows == [(0,)]
+    assert search.failed == []
+    assert len(numbers) > 3 * SHARDS
+    assert 1 < max(numbers) <= BUDGET

@@ -1,0 +1,169 @@
+"""Random statements over shards and over one database: the same answer, or a refusal."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from shardctl.errors import QueryRefused
+from shardctl.fleet.fleet import Fleet
+from shardctl.fleet.live_shard import LiveShard
+from shardctl.query import run_query
+from tests.engines.query_data import both, rows
+from tests.engines.test_query import plain
+from tests.fixtures.engines import Databases
+
+COLUMNS = ["city", "country", "height", "area", "founded", "capital"]
+EXPRESSIONS = [*COLUMNS, "height + 1", "upper(country)", "length(city)", "coalesce(height, 0)", "height % 3", "'x'"]
+CONDITIONS = [
+    "height > 0",
+    "city LIKE '%a%'",
+    "city IS NOT NULL",
+    "id % 2 = 0",
+    "area BETWEEN 0 AND 300.5",
+    "country IN ('JP', 'FR')",
+    "NOT (height < 5 OR country = 'NZ')",
+    "id < 0",
+    "founded > '1902-06-01'",
+]
+ARGUMENTS = ["height", "area", "id", "height * 2", "coalesce(height, 7)"]
+
+
+@st.composite
+def conditions(draw: st.DrawFn) -> str:
+    chosen = draw(st.lists(st.sampled_from(CONDITIONS), max_size=2, unique=True))
+    return f" WHERE {draw(st.sampled_from([' AND ', ' OR '])).join(chosen)}" if chosen else ""
+
+
+@st.composite
+def directions(draw: st.DrawFn, engine: str) -> str:
+    nulls = ["", "", " NULLS FIRST", " NULLS LAST"] if engine != "mysql" else [""]
+    return draw(st.sampled_from(["", " ASC", " DESC"])) + draw(st.sampled_from(nulls))
+
+
+@st.composite
+def limits(draw: st.DrawFn) -> str:
+    limit = draw(st.none() | st.integers(0, 30))
+    if limit is None:
+        return ""
+    offset = draw(st.none() | st.integers(0, 10))
+    return f" LIMIT {limit}" + ("" if offset is None else f" OFFSET {offset}")
+
+
+@st.composite
+def row_queries(draw: st.DrawFn, engine: str) -> str:
+    listed = draw(st.lists(st.sampled_from(["*", *EXPRESSIONS]), min_size=1, max_size=3, unique=True))
+    listed.sort(key=lambda entry: entry != "*")
+    keys = draw(st.lists(st.sampled_from(EXPRESSIONS[:-1]), max_size=2, unique=True))
+    order = "".join(f"{key}{draw(directions(engine))}, " for key in keys)
+    return f"SELECT {', '.join(listed)} FROM weather_locations{draw(conditions())} ORDER BY {order}id{draw(limits())}"
+
+
+@st.composite
+def group_queries(draw: st.DrawFn, engine: str) -> str:
+    keys = draw(st.lists(st.sampled_from(EXPRESSIONS[:-1]), max_size=2, unique=True))
+    functions = ["count(*)"] + [
+        f"{name}({distinct}{argument})"
+        for name in ("count", "sum", "min", "max", "avg")
+        for distinct in ("", "DISTINCT ")
+        for argument in ARGUMENTS
+    ]
+    aggregates = draw(st.lists(st.sampled_from(functions), min_size=1, max_size=3, unique=True))
+    combined = draw(st.sampled_from(["{}", "{} + 1", "coalesce({}, -1)", "{} * 2"]))
+    outputs = [*keys, *(combined.format(aggregate) for aggregate in aggregates)]
+    sql = f"SELECT {', '.join(outputs)} FROM weather_locations{draw(conditions())}"
+    if keys:
+        by_number = draw(st.booleans())
+        sql += " GROUP BY " + ", ".join(str(i + 1) if by_number else key for i, key in enumerate(keys))
+    if draw(st.booleans()):
+        sql += f" HAVING count(*) > {draw(st.integers(0, 4))}"
+    if keys:
+        order = [f"{key}{draw(directions(engine))}" for key in draw(st.permutations(keys))]
+        if draw(st.booleans()):
+            order.insert(0, f"count(*){draw(st.sampled_from(['', ' DESC']))}")
+        sql += f" ORDER BY {', '.join(order)}" + draw(limits())
+    return sql
+
+
+@st.composite
+def distinct_queries(draw: st.DrawFn, engine: str) -> str:
+    # MariaDB 10.11 ignores the OFFSET of a DISTINCT constant: there it is no oracle.
+    expressions = EXPRESSIONS[:-1] if engine == "mysql" else EXPRESSIONS
+    listed = draw(st.lists(st.sampled_from(expressions), min_size=1, max_size=3, unique=True))
+    numbers = draw(st.permutations(range(1, len(listed) + 1)))
+    order = ", ".join(f"{number}{draw(directions(engine))}" for number in numbers)
+    tail = draw(conditions()), draw(limits())
+    return f"SELECT DISTINCT {', '.join(listed)} FROM weather_locations{tail[0]} ORDER BY {order}{tail[1]}"
+
+
+def statements(engine: str) -> st.SearchStrategy[str]:
+    return row_queries(engine) | group_queries(engine) | distinct_queries(engine)
+
+
+def compare(fleet: Fleet, one: LiveShard, sql: str) -> str:
+    """Return `same` or `refused`, or fail."""
+    expected = run_query(fleet, sql, shards=[one])
+    try:
+        found = run_query(fleet, sql, shards=list(fleet.shards.values()))
+    except QueryRefused:
+        return "refused"
+    fold = one.backend.name == "mysql"
+    assert found.columns == expected.columns, sql
+    assert normal(found.rows, fold=fold) == normal(expected.rows, fold=fold), sql
+    return "same"
+
+
+def normal(found: list[Any], *, fold: bool) -> list[tuple[Any, ...]]:
+    return [tuple(plain(value, fold=fold) for value in row) for row in found]
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[tuple[Fleet, LiveShard]]]:
+    """Several sets of rows, an empty one and a tiny one among them, each on SQLite shards and in one file."""
+    made = []
+    opened = []
+    for seed, count in enumerate((0, 1, 4, 40, 90)):
+        folder: Path = tmp_path_factory.mktemp(f"rows{seed}")
+        context = both(Databases("sqlite", folder), rows(seed, count))
+        made.append(context.__enter__())
+        opened.append(context)
+    yield made
+    for context in opened:
+        context.__exit__(None, None, None)
+
+
+COUNTS: Counter[str] = Counter()
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(sql=statements("sqlite"), which=st.integers(0, 4))
+def test_random_statements_on_sqlite(pairs: list[tuple[Fleet, LiveShard]], sql: str, which: int) -> None:
+    fleet, one = pairs[which]
+    COUNTS[compare(fleet, one, sql)] += 1
+
+
+def test_the_random_statements_are_hardly_ever_refused() -> None:
+    """Where everything is refused, nothing is compared."""
+    if COUNTS:
+        assert COUNTS["same"] > 9 * COUNTS["refused"], COUNTS
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("databases", ["postgresql", "mysql"], indirect=True)
+def test_random_statements_on_servers(databases: Databases) -> None:
+    with both(databases, rows(7, 90)) as (fleet, one):
+        counts: Counter[str] = Counter()
+
+        @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+        @given(sql=statements(databases.engine))
+        def compare_one(sql: str) -> None:
+            counts[compare(fleet, one, sql)] += 1
+
+        compare_one()
+        assert counts["same"] > 9 * counts["refused"], counts
