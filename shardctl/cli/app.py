@@ -10,7 +10,7 @@ from shardctl import __version__
 from shardctl.cli.boundary import Boundary
 from shardctl.cli.init import init
 from shardctl.cli.locate import locate
-from shardctl.cli.migrate import migrate
+from shardctl.cli.migrate.group import group as migrate
 from shardctl.cli.query import query
 from shardctl.cli.shards import shards
 
@@ -43,5 +43,7 @@ def main(
     """Administer the shards of a SQLAlchemy application."""
 
 
-for command in (init, migrate, query, locate, shards):
+app.command()(init)
+app.add_typer(migrate)
+for command in (query, locate, shards):
     app.command()(command)

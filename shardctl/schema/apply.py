@@ -6,23 +6,18 @@ That env.py ended without an error proves nothing: only what the shard's version
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from alembic.runtime.migration import RevisionStep
+from alembic.runtime.migration import RevisionStep, StampStep
 from sqlalchemy.exc import SQLAlchemyError
 
-from shardctl.errors import Abandoned, Interrupted, Refused, ShardctlError, ShardError
-from shardctl.fleet import Fleet, LiveShard, Outcome
-from shardctl.fleet.fan_out import MAX_JOBS
+from shardctl.errors import Interrupted, Refused, ShardctlError, ShardError
+from shardctl.fleet import LiveShard
 from shardctl.fleet.live_shard import driver_line
-from shardctl.schema.proxies import context_local_proxies
+from shardctl.schema.goals import UPGRADE_TO_HEAD, Goal
 from shardctl.schema.revisions import Scripts, ShardRevision, Standing, read_revisions, read_standing
 from shardctl.schema.run_env import Progress, check_place, run_env, version_table_of
-
-OnWait = Callable[[Sequence[str]], None]
-"""Told which shards are waited for after ^C."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,58 +58,15 @@ class MigrationFailed(ShardError):
         """Whether parts of the revision may have stayed."""
 
 
-def migrate(
-    fleet: Fleet,
-    shards: Iterable[LiveShard],
-    scripts: Scripts,
-    *,
-    jobs: int = MAX_JOBS,
-    target: str = "head",
-    on_wait: OnWait | None = None,
-) -> Generator[Outcome[MigrationResult], None, None]:
-    """Bring shards to a revision, several at a time, and yield the outcomes as they come.
-
-    Closing the generator starts no further shard and no further revision. Statements that run are cancelled where the
-    revision is then rolled back; where CREATE and ALTER cannot be (MySQL), the revisions that run are waited for.
-
-    Args:
-        fleet: The shards' fleet.
-        shards: The shards.
-        scripts: The project's revisions.
-        jobs: Shards at work at one time.
-        target: A revision, or `head`.
-        on_wait: Told which shards are waited for, when it is closed or interrupted.
-
-    Raises:
-        ConfigError: There is no such revision, or the project has several heads.
-        Abandoned: It was interrupted again while it waited.
-    """
-    scripts.resolve(target)
-    context_local_proxies()
-    watch = Watch(on_wait)
-
-    def run(shard: LiveShard) -> MigrationResult:
-        with watch.at_work(shard):
-            return upgrade(shard, scripts, target, stop=watch.stop)
-
-    outcomes = fleet.fan_out(run, shards, jobs=jobs)
-    try:
-        yield from outcomes
-    finally:
-        watch.stop.set()
-        outcomes.close()
-        watch.wait()
-
-
 def upgrade(
-    shard: LiveShard, scripts: Scripts, target: str = "head", *, stop: threading.Event | None = None
+    shard: LiveShard, scripts: Scripts, goal: Goal = UPGRADE_TO_HEAD, *, stop: threading.Event | None = None
 ) -> MigrationResult:
     """Bring one shard to a revision.
 
     Args:
         shard: The shard.
         scripts: The project's revisions.
-        target: A revision, or `head`.
+        goal: What to bring it to.
         stop: When set, no further revision is started.
 
     Raises:
@@ -127,21 +79,21 @@ def upgrade(
         shard = replace(shard, _open=set())  # out of reach of `cancel`, which would leave half a revision
     with shard.connect(read_only=False) as connection:
         check_place(shard, connection)
-        before = read_standing(connection, scripts, version_table, target)
+        before = read_standing(connection, scripts, version_table, goal)
         refuse_unfit(shard, scripts, before)
         if not before.pending:
             return MigrationResult(before.revisions, before.revisions)
         connection.rollback()
 
-        def steps(revisions: tuple[str, ...]) -> Iterator[RevisionStep]:
-            for step in scripts.steps(target, revisions):
+        def steps(revisions: tuple[str, ...]) -> Iterator[RevisionStep | StampStep]:
+            for step in scripts.steps(goal, revisions):
                 if stop is not None and stop.is_set():
                     raise Interrupted("stopped before the next revision")
                 yield step
 
         progress = run_env(shard, scripts, connection, steps)
     after, unreadable = _read_back(shard, scripts)
-    if progress.error is None and after is not None and not scripts.pending(target, after):
+    if progress.error is None and after is not None and after == scripts.after(goal, before.revisions):
         return MigrationResult(before.revisions, after, tuple(progress.applied))
     raise _failure(shard, before, after, unreadable, progress) from progress.error
 
@@ -229,41 +181,3 @@ def _what_failed(progress: Progress) -> str:
     if progress.has_asked:
         return "env.py ended without an error, but the version table does not have the revision"
     return "env.py ended without `context.run_migrations()`"
-
-
-class Watch:
-    """Which shards are at work that must not be left in the middle of a revision."""
-
-    def __init__(self, on_wait: OnWait | None = None) -> None:
-        self.stop = threading.Event()
-        self._on_wait = on_wait
-        self._changed = threading.Condition()
-        self._busy: set[str] = set()
-
-    @contextmanager
-    def at_work(self, shard: LiveShard) -> Iterator[None]:
-        with self._changed:
-            if self.stop.is_set():
-                raise Interrupted("not started")
-            if not shard.backend.is_transactional_ddl:
-                self._busy.add(shard.shard_id)
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._busy.discard(shard.shard_id)
-                self._changed.notify_all()
-
-    def wait(self) -> None:
-        """Wait for these shards.
-
-        Raises:
-            Abandoned: ^C came again.
-        """
-        with self._changed:
-            try:
-                if self._busy and self._on_wait is not None:
-                    self._on_wait(sorted(self._busy))
-                self._changed.wait_for(lambda: not self._busy)
-            except KeyboardInterrupt as error:
-                raise Abandoned(sorted(self._busy)) from error

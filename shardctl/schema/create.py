@@ -22,9 +22,10 @@ from shardctl.fleet import Fleet, LiveShard, Outcome
 from shardctl.fleet.engines import unpooled
 from shardctl.fleet.fan_out import MAX_JOBS
 from shardctl.fleet.live_shard import driver_line
-from shardctl.schema.apply import OnWait, Watch, adopt_command, counted, refuse_unfit, upgrade
+from shardctl.schema.apply import adopt_command, counted, refuse_unfit, upgrade
 from shardctl.schema.proxies import context_local_proxies
 from shardctl.schema.revisions import Scripts, ShardRevision, Standing
+from shardctl.schema.rollout import OnWait, Watch
 from shardctl.schema.run_env import shard_revision
 
 T = TypeVar("T")

@@ -12,6 +12,7 @@ from shardctl.fleet import Fleet, LiveShard, Outcome
 from shardctl.fleet.engines import unpooled
 from shardctl.schema.apply import counted
 from shardctl.schema.create import InitPlan
+from shardctl.schema.goals import UPGRADE_TO_HEAD
 from shardctl.schema.revisions import Scripts, ShardRevision, Standing
 from shardctl.schema.run_env import shard_revision
 
@@ -91,7 +92,7 @@ def _all_tables(shard: LiveShard, plan: InitPlan) -> tuple[str, ...]:
         return ()
     if plan.scripts is not None:
         directories = plan.directories_on(shard.shard_id)
-        pending = counted(len(plan.scripts.pending("head", ())), "revision")
+        pending = counted(len(plan.scripts.pending(UPGRADE_TO_HEAD, ())), "revision")
         return (pending, counted(len(directories), "directory")) if directories else (pending,)
     return (counted(len(plan.tables_on(shard.shard_id)), "table"),)
 

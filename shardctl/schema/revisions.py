@@ -10,13 +10,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
-from alembic.runtime.migration import RevisionStep
+from alembic.runtime.migration import RevisionStep, StampStep
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, column, inspect, select, table
 
 from shardctl.errors import ConfigError, UnknownName
+from shardctl.schema.goals import UPGRADE_TO_HEADS, Direction, Goal, heads_after
 from shardctl.schema.settings import Settings, find_settings
 
 DEFAULT_VERSION_TABLE = "alembic_version"
@@ -86,16 +88,45 @@ class Scripts:
             raise UnknownName(f"{self.folder.name}: no revision `{target}`", name=target, known=self.known)
         return tuple(script.revision for script in found)
 
-    def steps(self, target: str, revisions: tuple[str, ...]) -> list[RevisionStep]:
-        """Return what Alembic runs to bring a shard from its revisions to a target."""
-        goal = self.resolve(target)
-        if not goal or set(goal) <= set(revisions):
-            return []
-        return list(self.directory._upgrade_revs(target, revisions))  # type: ignore[arg-type]  # as alembic.command does
+    def check(self, goal: Goal) -> None:
+        """Refuse a target that no shard can be brought to.
 
-    def pending(self, target: str, revisions: tuple[str, ...]) -> tuple[str, ...]:
-        """Return the ids of the revisions between a shard's and a target, first to last."""
-        return tuple(revision_of(step) for step in self.steps(target, revisions))
+        Raises:
+            ConfigError: There is no such revision, or `head` is ambiguous.
+        """
+        if not goal.is_relative and goal.target != "base":
+            self.resolve(goal.target)
+
+    def steps(self, goal: Goal, revisions: tuple[str, ...]) -> list[RevisionStep | StampStep]:
+        """Return what Alembic runs to bring a shard from its revisions to a goal.
+
+        Raises:
+            ConfigError: There is no such revision, or it cannot be reached from there.
+        """
+        directory, target = self.directory, goal.target
+        current: Any = revisions  # as alembic.command passes it on
+        if goal.is_relative:
+            known: tuple[str, ...] | None = None
+        else:
+            known = () if target == "base" else self.resolve(target)
+        try:
+            if goal.direction is Direction.STAMP:
+                return list(directory._stamp_revs(known or target, current))
+            if goal.direction is Direction.DOWNGRADE:
+                return list(directory._downgrade_revs(target, current))
+            if known is not None and set(known) <= set(revisions):
+                return []
+            return list(directory._upgrade_revs(target, current))
+        except CommandError as error:
+            raise ConfigError(f"{self.folder.name}: {_first_line(error)}") from error
+
+    def after(self, goal: Goal, revisions: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the revisions of a shard once it is brought to a goal."""
+        return heads_after(self.steps(goal, revisions), revisions)
+
+    def pending(self, goal: Goal, revisions: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the ids of the revisions between a shard's and a goal, in the order in which they run."""
+        return tuple(revision_of(step) for step in self.steps(goal, revisions))
 
 
 def load_scripts(folder: Path | None, *, where: str) -> Scripts:
@@ -121,9 +152,11 @@ def load_scripts(folder: Path | None, *, where: str) -> Scripts:
     return Scripts(settings, directory, known)
 
 
-def revision_of(step: RevisionStep) -> str:
-    """Return the id of the revision that a step runs."""
-    return str(step.revision.revision)
+def revision_of(step: RevisionStep | StampStep) -> str:
+    """Return the id of the revision that a step runs, or, for a stamp, writes."""
+    if isinstance(step, RevisionStep):
+        return str(step.revision.revision)
+    return ", ".join(step.to_revisions) or "base"
 
 
 def read_revisions(connection: Connection, version_table: str = DEFAULT_VERSION_TABLE) -> tuple[str, ...]:
@@ -134,14 +167,14 @@ def read_revisions(connection: Connection, version_table: str = DEFAULT_VERSION_
 
 
 def read_standing(
-    connection: Connection, scripts: Scripts, version_table: str = DEFAULT_VERSION_TABLE, target: str = "heads"
+    connection: Connection, scripts: Scripts, version_table: str = DEFAULT_VERSION_TABLE, goal: Goal = UPGRADE_TO_HEADS
 ) -> ShardRevision:
     """Return where a shard stands, read through its own connection."""
     revisions = read_revisions(connection, version_table)
     tables = tuple(sorted(name for name in inspect(connection).get_table_names() if name != version_table))
     if not set(revisions) <= scripts.known:
         return ShardRevision(revisions, Standing.UNKNOWN, tables=tables)
-    pending = scripts.pending(target, revisions)
+    pending = scripts.pending(goal, revisions)
     if revisions:
         standing = Standing.BEHIND if pending else Standing.AT_HEAD
     else:

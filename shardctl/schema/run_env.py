@@ -18,7 +18,7 @@ from typing import Any
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
-from alembic.runtime.migration import MigrationContext, RevisionStep
+from alembic.runtime.migration import MigrationContext, RevisionStep, StampStep
 from sqlalchemy import URL, Connection
 
 from shardctl.errors import ShardctlError, ShardError
@@ -27,7 +27,7 @@ from shardctl.schema.proxies import context_local_proxies, enter_env_py
 from shardctl.schema.revisions import DEFAULT_VERSION_TABLE, Scripts, ShardRevision, read_standing, revision_of
 from shardctl.schema.transactions import whole_revision_options, whole_revisions
 
-Steps = Callable[[tuple[str, ...]], Iterable[RevisionStep]]
+Steps = Callable[[tuple[str, ...]], Iterable[RevisionStep | StampStep]]
 
 _NAMES_VERSION_TABLE = re.compile(r"\bversion_table\b|\*\*")
 
@@ -185,7 +185,7 @@ class _ShardEnvironment(EnvironmentContext):
 
         context.autocommit_block = watched  # type: ignore[method-assign]
 
-    def _run(self, revisions: Any, context: MigrationContext) -> Iterator[RevisionStep]:
+    def _run(self, revisions: Any, context: MigrationContext) -> Iterator[RevisionStep | StampStep]:
         progress = self._progress
         progress.has_asked = True
         for step in self._steps(tuple(revisions)):

@@ -13,9 +13,9 @@ from sqlalchemy import Pool, event
 from shardctl.fleet import Fleet, connect
 from shardctl.query import run_query
 from shardctl.rows.locate import locate
-from shardctl.schema.apply import migrate
 from shardctl.schema.create import init, plan_init
 from shardctl.schema.revisions import load_scripts
+from shardctl.schema.rollout import migrate
 from shardctl.topology.model import FollowingTable, Shard, ShardedTable, ShardMap
 from shardctl.topology.strategies import Lookup
 

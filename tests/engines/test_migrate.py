@@ -17,8 +17,9 @@ from sqlalchemy import create_engine, inspect, text
 
 from shardctl.errors import Abandoned, ConfigError, Refused
 from shardctl.fleet import Fleet, Outcome
-from shardctl.schema.apply import MigrationFailed, MigrationResult, Watch, migrate, upgrade
+from shardctl.schema.apply import MigrationFailed, MigrationResult, upgrade
 from shardctl.schema.revisions import Scripts, Standing, read_revisions
+from shardctl.schema.rollout import Watch, migrate
 from shardctl.schema.run_env import env_url, shard_revision
 from tests.fixtures.engines import Databases
 from tests.fixtures.projects import (

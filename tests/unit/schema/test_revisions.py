@@ -10,6 +10,7 @@ import pytest
 from alembic.config import Config
 
 from shardctl.errors import ConfigError, UnknownName
+from shardctl.schema.goals import Goal
 from shardctl.schema.revisions import load_scripts
 from tests.fixtures.projects import Project
 
@@ -45,7 +46,7 @@ def test_env_py_is_missing(project: Project) -> None:
 
 def test_no_revision_yet(project: Project) -> None:
     scripts = project.scripts()
-    assert (scripts.heads, scripts.resolve("head"), scripts.pending("head", ())) == ((), (), ())
+    assert (scripts.heads, scripts.resolve("head"), scripts.pending(Goal(target="head"), ())) == ((), (), ())
 
 
 @pytest.mark.parametrize(
@@ -84,7 +85,7 @@ def test_two_heads(project: Project) -> None:
         scripts.resolve("head")
     assert caught.value.hint == "`alembic merge heads` makes them one"
     assert scripts.resolve("heads") == ("r2a", "r2b")
-    assert sorted(scripts.pending("heads", ("r1",))) == ["r2a", "r2b"]
+    assert sorted(scripts.pending(Goal(target="heads"), ("r1",))) == ["r2a", "r2b"]
 
 
 def test_targets(project: Project) -> None:
@@ -94,9 +95,9 @@ def test_targets(project: Project) -> None:
     scripts = project.scripts()
     assert scripts.resolve("head") == ("ghi3",)
     assert scripts.resolve("def") == ("def2",)
-    assert scripts.pending("head", ()) == ("abc1", "def2", "ghi3")
-    assert scripts.pending("def2", ("abc1",)) == ("def2",)
-    assert scripts.pending("abc1", ("def2",)) == ()
+    assert scripts.pending(Goal(target="head"), ()) == ("abc1", "def2", "ghi3")
+    assert scripts.pending(Goal(target="def2"), ("abc1",)) == ("def2",)
+    assert scripts.pending(Goal(target="abc1"), ("def2",)) == ()
     with pytest.raises(UnknownName, match="migrations: no revision `deff`"):
         scripts.resolve("deff")
 

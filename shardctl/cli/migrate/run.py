@@ -20,6 +20,7 @@ COLUMNS = ["shard", "from", "to", "seconds", "outcome"]
 
 
 def migrate(
+    context: typer.Context,
     all_shards: options.AllShards = False,
     shard: options.Shards = None,
     label: options.Labels = None,
@@ -38,12 +39,14 @@ def migrate(
 
     Examples: shardctl migrate --all-shards; shardctl migrate --shard asia --dry-run
     """
+    if context.invoked_subcommand is not None:
+        return
     fleet = open_fleet(config, app)
     chosen = select(fleet, shards=shard, labels=label, exclude=exclude, all_shards=all_shards)
     selected = writable(chosen, is_named=bool(shard))
-    from shardctl.schema.apply import migrate as upgrade_shards
     from shardctl.schema.plan import survey_revisions
     from shardctl.schema.revisions import load_scripts
+    from shardctl.schema.rollout import migrate as upgrade_shards
 
     scripts = load_scripts(fleet.shard_map.migrations, where=fleet.shard_map.where)
     head = ", ".join(scripts.resolve("head"))
