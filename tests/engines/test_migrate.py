@@ -18,6 +18,7 @@ from sqlalchemy import create_engine, inspect, text
 from shardctl.errors import Abandoned, ConfigError, Refused
 from shardctl.fleet import Fleet, Outcome
 from shardctl.schema.apply import MigrationFailed, MigrationResult, upgrade
+from shardctl.schema.goals import Goal
 from shardctl.schema.revisions import Scripts, Standing, read_revisions
 from shardctl.schema.rollout import Watch, migrate
 from shardctl.schema.run_env import env_url, shard_revision
@@ -552,11 +553,11 @@ def test_upgrade_to_a_revision_and_beyond(project: Project, databases: Databases
     for number in (1, 2, 3):
         project.write_revision(f"r{number}", f"r{number - 1}" if number > 1 else None, "pass")
     scripts, asia = project.scripts(), fleet.shards["asia"]
-    assert upgrade(asia, scripts, "r2") == MigrationResult((), ("r2",), ("r1", "r2"))
-    assert upgrade(asia, scripts, "r1") == MigrationResult(("r2",), ("r2",))
-    assert upgrade(asia, scripts, "head").to == ("r3",)
+    assert upgrade(asia, scripts, Goal(target="r2")) == MigrationResult((), ("r2",), ("r1", "r2"))
+    assert upgrade(asia, scripts, Goal(target="r1")) == MigrationResult(("r2",), ("r2",))
+    assert upgrade(asia, scripts, Goal(target="head")).to == ("r3",)
     with pytest.raises(ConfigError, match="no revision `r9`"):
-        upgrade(asia, scripts, "r9")
+        upgrade(asia, scripts, Goal(target="r9"))
 
 
 def test_missing_schema_is_refused(project: Project, postgresql: Databases) -> None:
