@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -16,8 +16,20 @@ from shardctl.cli.shards import shards
 
 EPILOG = "Exit codes: 0 done, 1 findings, 2 usage, 3 failed, 4 partial, 5 refused, 6 locked, 70 a bug, 130 interrupted."
 
+ORDER = ["init", "migrate", "query", "locate", "shards"]
+"""Of the commands in the help: as one needs them."""
+
+
+class Commands(Boundary):
+    """All commands, in their order: Typer would list groups last."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names of the commands."""
+        return sorted(self.commands, key=ORDER.index)
+
+
 app = typer.Typer(
-    cls=Boundary,
+    cls=Commands,
     name="shardctl",
     help="Administer the shards of a SQLAlchemy application.",
     epilog=EPILOG,

@@ -19,6 +19,7 @@ from shardctl.errors import ShardUnreachable
 from shardctl.fleet import Fleet, Outcome, connect
 from shardctl.schema.apply import MigrationFailed, upgrade
 from shardctl.schema.create import InitResult, init, plan_init
+from shardctl.schema.goals import Goal
 from shardctl.schema.plan import survey_needs
 from shardctl.schema.revisions import Scripts, Standing, load_scripts
 from shardctl.schema.run_env import shard_revision
@@ -230,7 +231,7 @@ def test_continues_where_a_revision_failed(kind: str, databases: Databases, tmp_
 
 def test_brings_a_shard_that_is_behind_to_the_head(fleet: Fleet) -> None:
     run(fleet, None, schemas_only=True)
-    upgrade(fleet.shards["asia"], scripts(), "0001")
+    upgrade(fleet.shards["asia"], scripts(), Goal(target="0001"))
     assert run(fleet, scripts())["asia"].result == InitResult((), ("0002",), "upgraded")
 
 
