@@ -23,6 +23,7 @@ from sqlalchemy import URL, Connection
 
 from shardctl.errors import ShardctlError, ShardError
 from shardctl.fleet import LiveShard
+from shardctl.schema.confinement import check_confined, confined
 from shardctl.schema.proxies import context_local_proxies, enter_env_py
 from shardctl.schema.revisions import DEFAULT_VERSION_TABLE, Scripts, ShardRevision, read_standing, revision_of
 from shardctl.schema.transactions import whole_revision_options, whole_revisions
@@ -71,11 +72,13 @@ def run_env(shard: LiveShard, scripts: Scripts, connection: Connection, steps: S
             def target() -> Connection:
                 """Return a connection that an env.py cannot have spoilt."""
                 is_fit = not connection.closed and not connection.in_transaction() and place(connection) == own_place
+                is_fit = is_fit and not _is_translated(connection)
                 fit = connection if is_fit else stack.enter_context(shard.connect(read_only=False))
                 stack.enter_context(whole_revisions(fit))
+                stack.enter_context(confined(shard, fit))
                 return fit
 
-            environment = _ShardEnvironment(config, scripts, shard.shard_id, target, progress, steps)
+            environment = _ShardEnvironment(config, scripts, shard, target, progress, steps)
             with environment:
                 scripts.directory.run_env()
 
@@ -147,14 +150,14 @@ class _ShardEnvironment(EnvironmentContext):
         self,
         config: Config,
         scripts: Scripts,
-        shard_id: str,
+        shard: LiveShard,
         target: Callable[[], Connection] | None,
         progress: Progress,
         steps: Steps,
     ) -> None:
         super().__init__(config, scripts.directory, fn=self._run, as_sql=False)
         self._scripts = scripts
-        self._shard_id = shard_id
+        self._shard = shard
         self._target = target
         self._progress = progress
         self._steps = steps
@@ -168,13 +171,21 @@ class _ShardEnvironment(EnvironmentContext):
                 "env.py migrates several databases in one run (`upgrade_token`)",
                 hint="write an env.py for one database: shardctl runs it on each shard",
             )
-        self._scripts.version_tables[self._shard_id] = options.get("version_table", DEFAULT_VERSION_TABLE)
+        self._scripts.version_tables[self._shard.shard_id] = options.get("version_table", DEFAULT_VERSION_TABLE)
         if self._target is None:
             raise _Learnt
         connection = self._target()
+        self._check_version_schema(options.get("version_table_schema"), connection)
         options |= {"connection": connection, "url": None, "dialect_name": None, "version_table_schema": None}
         super().configure(**options | whole_revision_options(connection))
         self._watch_autocommit(self.get_context())
+
+    def _check_version_schema(self, schema: str | None, connection: Connection) -> None:
+        if schema not in (None, self._shard.shard.schema, connection.dialect.default_schema_name):
+            raise ShardError(
+                f"the version table is not to be in the schema `{schema}`, which is not the shard's",
+                hint="leave out `version_table_schema`: each shard has its own version table",
+            )
 
     def _watch_autocommit(self, context: MigrationContext) -> None:
         autocommit_block = context.autocommit_block
@@ -198,12 +209,20 @@ class _ShardEnvironment(EnvironmentContext):
     def _recording(self, migrate: Callable[..., Any]) -> Callable[..., Any]:
         def recorded(*args: Any, **options: Any) -> Any:
             try:
-                return migrate(*args, **options)
+                migrate(*args, **options)
+                connection = self.get_context().connection
+                assert connection is not None
+                check_confined(self._shard, connection)
             except BaseException as error:
                 self._progress.error = error
                 raise
 
         return recorded
+
+
+def _is_translated(connection: Connection) -> bool:
+    """Say whether an env.py had names without a schema translated: they would leave the shard's own."""
+    return None in (connection.get_execution_options().get("schema_translate_map") or {})
 
 
 def _learn_version_table(shard: LiveShard, scripts: Scripts) -> None:
@@ -212,7 +231,7 @@ def _learn_version_table(shard: LiveShard, scripts: Scripts) -> None:
 
     def run() -> None:
         enter_env_py()
-        with _ShardEnvironment(config, scripts, shard.shard_id, None, Progress(), lambda revisions: ()):
+        with _ShardEnvironment(config, scripts, shard, None, Progress(), lambda revisions: ()):
             scripts.directory.run_env()
 
     # An env.py that fails says so when it is run for its own sake; until then its version table has the usual name.
