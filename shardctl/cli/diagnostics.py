@@ -73,15 +73,35 @@ def confirm(question: str, *, yes: bool, flag: str = "--yes") -> None:
     """
     if yes:
         return
+    _check_terminal(flag)
+    if not ask(question):
+        raise Refused("declined: nothing was changed")
+
+
+def confirm_typed(question: str, expected: str, *, flag: str = "--yes") -> None:
+    """Ask for a word before something is destroyed.
+
+    Raises:
+        Refused: Another one was typed, or there is no terminal to ask on.
+    """
+    _check_terminal(flag)
+    print(f"{question} ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip() != expected:
+        raise Refused("declined: nothing was changed")
+
+
+def ask(question: str) -> bool:
+    """Ask a question, and say whether the answer is yes."""
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _check_terminal(flag: str) -> None:
     if not is_terminal():
         raise Refused(
             "not asked: this is no terminal, and nothing was changed",
             hint=f"review it with `--dry-run`, then pass `{flag}`",
         )
-    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
-    answer = sys.stdin.readline().strip().lower()
-    if answer not in ("y", "yes"):
-        raise Refused("declined: nothing was changed")
 
 
 def listed(names: Sequence[str], *, most: int = 8) -> str:

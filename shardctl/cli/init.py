@@ -15,7 +15,7 @@ from shardctl.errors import ExitCode
 if TYPE_CHECKING:
     from shardctl.fleet import Outcome
     from shardctl.schema.create import InitResult
-    from shardctl.schema.plan import ShardNeeds
+    from shardctl.schema.needs import ShardNeeds
 
 COLUMNS = ["shard", "created", "revision", "outcome"]
 
@@ -42,7 +42,7 @@ def init(
     selected = writable(select(fleet, shards=shard, labels=label, exclude=exclude), is_named=bool(shard))
     from shardctl.schema.create import init as create
     from shardctl.schema.create import plan_init
-    from shardctl.schema.plan import survey_needs
+    from shardctl.schema.needs import survey_needs
     from shardctl.schema.revisions import load_scripts
 
     shard_map = fleet.shard_map

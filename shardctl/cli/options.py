@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,13 @@ import typer
 from shardctl.cli.output import Format
 from shardctl.topology.load import load
 from shardctl.topology.model import ShardMap
+
+
+class OnError(StrEnum):
+    """What a shard that fails means for those that wait."""
+
+    STOP = "stop"
+    CONTINUE = "continue"
 
 
 def _from_shard_map(names: Callable[[ShardMap], list[str]]) -> Callable[[typer.Context, str], list[str]]:
@@ -34,6 +42,13 @@ complete_label = _from_shard_map(
     )
 )
 complete_class = _from_shard_map(lambda shard_map: list(shard_map.tables))
+
+complete_canary = _from_shard_map(
+    lambda shard_map: [
+        *shard_map.shards,
+        *sorted({f"{key}={value}" for shard in shard_map.shards.values() for key, value in shard.labels.items()}),
+    ]
+)
 
 PROJECT = "Project"
 SHARDS = "Shards"
@@ -62,6 +77,35 @@ AllShards = Annotated[bool, typer.Option("--all-shards", help="Every shard.")]
 Formats = Annotated[Format, typer.Option("--format", envvar="SHARDCTL_FORMAT", help="How to print the result.")]
 Yes = Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")]
 DryRun = Annotated[bool, typer.Option("-n", "--dry-run", help="Show what would be done, and do nothing.")]
+Jobs = Annotated[int, typer.Option("-j", "--jobs", min=1, max=32, help="Shards at work at one time.")]
+Canary = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--canary",
+        metavar="NAME|KEY=VALUE",
+        help="These shards first, as a wave of their own; repeatable.",
+        autocompletion=complete_canary,
+    ),
+]
+WaveSize = Annotated[
+    str | None, typer.Option("--wave-size", metavar="N|P%", help="Shards in one wave; without it all at once.")
+]
+OrderBy = Annotated[
+    str,
+    typer.Option("--order", metavar="map|name|size|label:KEY", help="Which shards come first; size: the smallest."),
+]
+Part = Annotated[
+    str | None, typer.Option("--part", metavar="K/N", help="One of N equal parts, for a run split over machines.")
+]
+Pause = Annotated[float, typer.Option("--pause", metavar="SECONDS", min=0, help="Wait between two waves.")]
+ConfirmEachWave = Annotated[bool, typer.Option("--confirm-each-wave", help="Ask again before each further wave.")]
+OnErrors = Annotated[
+    OnError, typer.Option("--on-error", help="stop: what runs is finished, and no further shard starts.")
+]
+MaxFailures = Annotated[
+    int | None,
+    typer.Option("--max-failures", metavar="N", min=1, help="Stop once N shards have failed, not at the first."),
+]
 Timeout = Annotated[
     float | None,
     typer.Option("--timeout", metavar="SECONDS", min=0.001, max=86_400, help="For each shard, in place of timeout_s."),

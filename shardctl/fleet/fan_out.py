@@ -62,6 +62,7 @@ def fan_out(
     per_server: int,
     timeout_s: float | None = None,
     jobs: int = MAX_JOBS,
+    may_start: Callable[[], bool] | None = None,
 ) -> Generator[Outcome[T], None, None]:
     """Run a function on every shard, several at a time, and yield the outcomes as they come.
 
@@ -73,17 +74,22 @@ def fan_out(
         per_server: Shards of one server at work at one time.
         timeout_s: Seconds for one shard, from its start; then its statement is cancelled. None: no limit.
         jobs: Shards at work at one time.
+        may_start: Asked before shards are started; once it says no, those that wait are left out.
     """
     shards = list(shards)
     crew = _Crew(run, [shard for shard in shards if not shard.is_thread_bound], per_server, timeout_s, jobs)
     try:
         while crew.waiting or crew.running:
+            if may_start is not None and not may_start():
+                crew.waiting.clear()
+                if not crew.running:
+                    break
             crew.start_what_may_run()
             outcome = crew.next_outcome()
             if outcome is not None:
                 yield outcome
         for shard in shards:
-            if shard.is_thread_bound:
+            if shard.is_thread_bound and (may_start is None or may_start()):
                 yield run_one(shard, run)
     finally:
         for shard in list(crew.running):

@@ -78,14 +78,16 @@ class Fleet:
         *,
         timeout_s: float | None = None,
         jobs: int = MAX_JOBS,
+        may_start: Callable[[], bool] | None = None,
     ) -> Generator[Outcome[T], None, None]:
-        """Run a function on shards (None: on all), and yield the outcomes as they come."""
+        """Run a function on shards (None: on all), and yield the outcomes as they come; see `fan_out`."""
         return fan_out(
             self.shards.values() if shards is None else shards,
             run,
             per_server=self.shard_map.connections_per_server,
             timeout_s=timeout_s,
             jobs=jobs,
+            may_start=may_start,
         )
 
     @property

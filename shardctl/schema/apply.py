@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from shardctl.errors import Interrupted, Refused, ShardctlError, ShardError
 from shardctl.fleet import LiveShard
 from shardctl.fleet.live_shard import driver_line
-from shardctl.schema.goals import UPGRADE_TO_HEAD, Goal
+from shardctl.schema.goals import UPGRADE_TO_HEAD, Direction, Goal
 from shardctl.schema.revisions import Scripts, ShardRevision, Standing, read_revisions, read_standing
 from shardctl.schema.run_env import Progress, check_place, run_env, version_table_of
 
@@ -80,7 +80,7 @@ def upgrade(
     with shard.connect(read_only=False) as connection:
         check_place(shard, connection)
         before = read_standing(connection, scripts, version_table, goal)
-        refuse_unfit(shard, scripts, before)
+        refuse_unfit(shard, scripts, before, goal)
         if not before.pending:
             return MigrationResult(before.revisions, before.revisions)
         connection.rollback()
@@ -98,11 +98,11 @@ def upgrade(
     raise _failure(shard, before, after, unreadable, progress) from progress.error
 
 
-def refuse_unfit(shard: LiveShard, scripts: Scripts, found: ShardRevision) -> None:
+def refuse_unfit(shard: LiveShard, scripts: Scripts, found: ShardRevision, goal: Goal = UPGRADE_TO_HEAD) -> None:
     """Refuse a shard that the project's revisions cannot be run on.
 
     Raises:
-        Refused: Its revision is unknown here, or it has tables and no revision.
+        Refused: Its revision is unknown here, or it has tables and no revision, and is not to be stamped with one.
     """
     if found.standing is Standing.UNKNOWN:
         strange = ", ".join(f"`{revision}`" for revision in found.revisions if revision not in scripts.known)
@@ -110,16 +110,16 @@ def refuse_unfit(shard: LiveShard, scripts: Scripts, found: ShardRevision) -> No
             f"the shard is at revision {strange}, which `{scripts.folder.name}` does not have",
             hint="a newer version of the project migrated it: use that one",
         )
-    if found.standing is Standing.UNVERSIONED:
+    if found.standing is Standing.UNVERSIONED and goal.direction is not Direction.STAMP:
         raise Refused(
             f"the shard has {counted(len(found.tables), 'table')} and no revision",
-            hint=f"if its tables are those of the head, `{adopt_command(shard, scripts)}` adopts it",
+            hint=f"if its tables are those of the head, `{adopt_command(shard)}` adopts it",
         )
 
 
-def adopt_command(shard: LiveShard, scripts: Scripts) -> str:
+def adopt_command(shard: LiveShard) -> str:
     """Return the command that records the head as the revision of a shard that has its tables already."""
-    return scripts.settings.alembic_command(f"-x shard={shard.shard_id} stamp head")
+    return f"shardctl migrate stamp head --shard {shard.shard_id}"
 
 
 def counted(number: int, noun: str) -> str:

@@ -25,8 +25,8 @@ from shardctl.fleet.live_shard import driver_line
 from shardctl.schema.apply import adopt_command, counted, refuse_unfit, upgrade
 from shardctl.schema.proxies import context_local_proxies
 from shardctl.schema.revisions import Scripts, ShardRevision, Standing
-from shardctl.schema.rollout import OnWait, Watch
 from shardctl.schema.run_env import shard_revision
+from shardctl.schema.watch import OnWait, Watch
 
 T = TypeVar("T")
 TablesOn = Callable[[str], Sequence[Table]]
@@ -193,7 +193,7 @@ def _create_schema(shard: LiveShard) -> list[str]:
 def _run_migrations(shard: LiveShard, scripts: Scripts, stop: threading.Event | None) -> InitResult:
     before = shard_revision(shard, scripts)
     if before.standing is Standing.UNVERSIONED:
-        return InitResult((), outcome="unversioned", notes=(_adoption(shard, scripts, before),))
+        return InitResult((), outcome="unversioned", notes=(_adoption(shard, before),))
     refuse_unfit(shard, scripts, before)
     if not before.pending:
         return InitResult((), before.revisions)
@@ -214,9 +214,9 @@ def _with_directories(made: InitResult, shard: LiveShard, plan: InitPlan) -> Ini
     return replace(made, created=(*made.created, counted(created, "directory"))) if created else made
 
 
-def _adoption(shard: LiveShard, scripts: Scripts, found: ShardRevision) -> str:
+def _adoption(shard: LiveShard, found: ShardRevision) -> str:
     tables = counted(len(found.tables), "table")
-    return f"{tables} and no revision: if they are those of the head, adopt it by `{adopt_command(shard, scripts)}`"
+    return f"{tables} and no revision: if they are those of the head, adopt it by `{adopt_command(shard)}`"
 
 
 def _create_tables(shard: LiveShard, plan: InitPlan) -> InitResult:

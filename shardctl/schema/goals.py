@@ -33,6 +33,14 @@ class Goal:
         """Whether the target depends on where a shard is."""
         return _RELATIVE.fullmatch(self.target) is not None
 
+    @property
+    def is_base(self) -> bool:
+        """Whether the target is what is before the first revision, of all branches or of one."""
+        return self.target.rpartition("@")[2] == "base"
+
+    def __str__(self) -> str:
+        return f"{self.direction.value} to {self.target}"
+
 
 UPGRADE_TO_HEAD = Goal()
 UPGRADE_TO_HEADS = Goal(target="heads")

@@ -1,34 +1,85 @@
-"""What `init` and `migrate` would do on each shard, read without changing anything."""
+"""What a run will do on each shard, read without changing anything: what is shown is the object that runs."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from sqlalchemy import Table, inspect
-
-from shardctl.errors import ShardctlError, ShardUnreachable
+from shardctl.errors import ShardctlError
 from shardctl.fleet import Fleet, LiveShard, Outcome
-from shardctl.fleet.engines import unpooled
-from shardctl.schema.apply import counted
-from shardctl.schema.create import InitPlan
-from shardctl.schema.goals import UPGRADE_TO_HEAD
-from shardctl.schema.revisions import Scripts, ShardRevision, Standing
+from shardctl.schema.apply import counted, refuse_unfit
+from shardctl.schema.goals import Direction, Goal
+from shardctl.schema.revisions import Scripts, ShardRevision, messages_of, revision_of
 from shardctl.schema.run_env import shard_revision
+from shardctl.schema.waves import Rules, Wave, ordered, split
 
 
 @dataclass(frozen=True, slots=True)
-class ShardNeeds:
-    """What one shard lacks."""
+class PlannedStep:
+    """One revision that a shard will run."""
 
-    missing: tuple[str, ...] = ()
-    """In words: `file`, `database`, `schema`, `2 tables`, `3 revisions`."""
-    revision: ShardRevision | None = None
-    """Where it stands; None where there are no migrations, or nothing to read them from yet."""
+    revision: str
+    direction: Direction
+    message: str = ""
+    """The first line of its docstring."""
 
     @property
-    def is_unversioned(self) -> bool:
-        return self.revision is not None and self.revision.standing is Standing.UNVERSIONED
+    def is_destructive(self) -> bool:
+        """Whether it may take data away."""
+        return self.direction is Direction.DOWNGRADE
+
+    def __str__(self) -> str:
+        return f"{self.revision} {self.message}".rstrip()
+
+
+@dataclass(frozen=True, slots=True)
+class ShardPlan:
+    """What one shard will run."""
+
+    shard_id: str
+    before: tuple[str, ...] = ()
+    """Its revisions when the plan was made: if they are others when it runs, it is refused."""
+    after: tuple[str, ...] = ()
+    steps: tuple[PlannedStep, ...] = ()
+    problem: ShardctlError | None = field(default=None, compare=False)
+    """Why it cannot be run: it does not answer, its revision is unknown, it has tables and no revision."""
+
+    @property
+    def path(self) -> str:
+        """Where the steps lead, in words."""
+        revisions = f"{names_of(self.before)} -> {names_of(self.after)}"
+        if not self.steps or self.steps[0].direction is Direction.STAMP:
+            return revisions
+        return f"{revisions} ({counted(len(self.steps), 'revision')}{_described(self.steps)})"
+
+
+@dataclass(frozen=True, slots=True)
+class MigrationPlan:
+    """What a run will do."""
+
+    goal: Goal
+    shards: Mapping[str, ShardPlan]
+    """Of every shard that was asked for, in their order."""
+    waves: tuple[Wave, ...] = ()
+    """Of the shards that have something to run."""
+
+    @property
+    def is_destructive(self) -> bool:
+        return any(step.is_destructive for plan in self.to_run for step in plan.steps)
+
+    @property
+    def to_run(self) -> list[ShardPlan]:
+        """The shards that have something to run, in the order in which they do."""
+        return [self.shards[shard_id] for wave in self.waves for shard_id in wave.shard_ids]
+
+    @property
+    def problems(self) -> list[ShardPlan]:
+        """The shards that cannot be run."""
+        return [plan for plan in self.shards.values() if plan.problem is not None]
+
+    def wave_of(self, shard_id: str) -> Wave | None:
+        """Return the wave in which a shard runs; None if it does not."""
+        return next((wave for wave in self.waves if shard_id in wave.shard_ids), None)
 
 
 def survey_revisions(
@@ -39,74 +90,76 @@ def survey_revisions(
     return fleet.fan_out(lambda shard: shard_revision(shard, scripts), shards, timeout_s=timeout_s)
 
 
-def survey_needs(
-    fleet: Fleet, shards: Iterable[LiveShard], plan: InitPlan
-) -> Generator[Outcome[ShardNeeds], None, None]:
-    """Read what shards lack, several at a time."""
-    return fleet.fan_out(lambda shard: needs_of(shard, plan), shards, timeout_s=plan.timeout_s)
+def survey_sizes(fleet: Fleet, shards: Iterable[LiveShard]) -> dict[str, int]:
+    """Read how many bytes shards take, several at a time; those that cannot say are left out."""
+    found = fleet.fan_out(size_of, shards, timeout_s=fleet.shard_map.timeout_s)
+    return {outcome.shard_id: outcome.value for outcome in found if outcome.value is not None}
 
 
-def needs_of(shard: LiveShard, plan: InitPlan) -> ShardNeeds:
-    """Return what one shard lacks.
+def size_of(shard: LiveShard) -> int:
+    """Return how many bytes a shard takes, by the catalogue's own figures."""
+    query = {
+        "sqlite": "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size",
+        "postgresql": "SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint FROM pg_class c "
+        "JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = current_schema() AND c.relkind IN ('r', 'm')",
+        "mysql": "SELECT coalesce(sum(data_length + index_length), 0) FROM information_schema.tables "
+        "WHERE table_schema = database()",
+    }[shard.backend.name]
+    with shard.connect() as connection:
+        return int(connection.exec_driver_sql(query).scalar_one())
+
+
+def plan_migration(
+    goal: Goal,
+    found: Sequence[Outcome[ShardRevision]],
+    scripts: Scripts,
+    *,
+    rules: Rules | None = None,
+    sizes: Mapping[str, int] | None = None,
+) -> MigrationPlan:
+    """Plan how shards are brought to a goal.
+
+    Args:
+        goal: What to bring them to.
+        found: Where each of them stands, in the order of the shard map.
+        scripts: The project's revisions.
+        rules: How they become waves; None: one wave.
+        sizes: Bytes, by shard, where the order needs them.
 
     Raises:
-        ShardUnreachable: Its server does not answer, or refuses the login.
+        ConfigError: There is no such revision, or the project has several heads.
     """
-    try:
-        with shard.connect() as connection:
-            schema = shard.shard.schema
-            has_schema = schema is None or connection.dialect.name != "postgresql"
-            if not has_schema and not inspect(connection).has_schema(str(schema)):
-                return ShardNeeds(("schema", *_all_tables(shard, plan)))
-    except ShardUnreachable as unreachable:
-        return ShardNeeds((_missing_database(shard, plan, unreachable), *_all_tables(shard, plan)))
-    if plan.schemas_only:
-        return ShardNeeds()
-    if plan.scripts is None:
-        return ShardNeeds(_missing(shard, plan.tables_on(shard.shard_id), "table"))
-    revision = shard_revision(shard, plan.scripts)
-    if revision.standing is Standing.UNVERSIONED:
-        return ShardNeeds((), revision)
-    pending = (counted(len(revision.pending), "revision"),) if revision.pending else ()
-    return ShardNeeds((*pending, *_missing(shard, plan.directories_on(shard.shard_id), "directory")), revision)
+    scripts.check(goal)
+    rules, messages = rules or Rules(), messages_of(scripts)
+    paths: dict[tuple[str, ...], tuple[tuple[str, ...], tuple[PlannedStep, ...]]] = {}
+
+    def plan(outcome: Outcome[ShardRevision]) -> ShardPlan:
+        standing: ShardRevision | None = None
+        try:
+            standing = outcome.result
+            refuse_unfit(outcome.shard, scripts, standing, goal)
+            before = standing.revisions
+            if before not in paths:
+                steps = [revision_of(step) for step in scripts.steps(goal, before)]
+                planned = tuple(PlannedStep(step, goal.direction, messages.get(step, "")) for step in steps)
+                paths[before] = scripts.after(goal, before), planned
+            return ShardPlan(outcome.shard_id, before, *paths[before])
+        except ShardctlError as problem:
+            before = standing.revisions if standing is not None else ()
+            return ShardPlan(outcome.shard_id, before, before, problem=problem)
+
+    shards = {outcome.shard_id: plan(outcome) for outcome in found}
+    in_order = ordered([outcome.shard.shard for outcome in found], rules.order, sizes)
+    to_run = [shard.shard_id for shard in in_order if shards[shard.shard_id].steps]
+    return MigrationPlan(goal, shards, split(to_run, rules.canaries, rules.size))
 
 
-def _missing_database(shard: LiveShard, plan: InitPlan, unreachable: ShardUnreachable) -> str:
-    """Return what is missing, or raise the error if it is the server that does not answer."""
-    if shard.engine.url.database is None:  # an application's own way to connect
-        raise unreachable
-    try:
-        missing = shard.backend.lacks_database(shard.engine.url, lambda url: unpooled(url, timeout_s=plan.timeout_s))
-    except ShardctlError:
-        raise unreachable from None
-    if missing is None:
-        raise unreachable
-    words = [missing]
-    if shard.shard.schema is not None and shard.backend.name == "postgresql":
-        words.append("schema")
-    return ", ".join(words)
+def names_of(revisions: Sequence[str]) -> str:
+    """Return revisions in words; `base` if there are none."""
+    return ", ".join(revisions) or "base"
 
 
-def _all_tables(shard: LiveShard, plan: InitPlan) -> tuple[str, ...]:
-    if plan.schemas_only:
-        return ()
-    if plan.scripts is not None:
-        directories = plan.directories_on(shard.shard_id)
-        pending = counted(len(plan.scripts.pending(UPGRADE_TO_HEAD, ())), "revision")
-        return (pending, counted(len(directories), "directory")) if directories else (pending,)
-    return (counted(len(plan.tables_on(shard.shard_id)), "table"),)
-
-
-def _missing(shard: LiveShard, tables: Sequence[Table], noun: str) -> tuple[str, ...]:
-    if not tables:
-        return ()
-    with shard.bind.connect() as connection:
-        translated = connection.get_execution_options().get("schema_translate_map") or {}
-        inspector = inspect(connection)
-        # Each by its name, not by a list of them: the application may rewrite names in what is executed.
-        missing = [
-            table
-            for table in tables
-            if not inspector.has_table(table.name, schema=translated.get(table.schema, table.schema))
-        ]
-    return (counted(len(missing), noun),) if missing else ()
+def _described(steps: Sequence[PlannedStep], most: int = 3) -> str:
+    messages = [step.message or step.revision for step in steps]
+    shown = "; ".join(messages[:most]) + (f" and {len(messages) - most} more" if len(messages) > most else "")
+    return f": {shown}" if any(step.message for step in steps) else ""

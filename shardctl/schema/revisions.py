@@ -77,7 +77,8 @@ class Scripts:
             if target == "head" and len(self.heads) > 1:
                 raise ConfigError(
                     f"{self.folder.name}: {len(self.heads)} heads: {_quoted(self.heads)}",
-                    hint=f"`{self.settings.alembic_command('merge heads')}` makes them one",
+                    hint="`--to heads` brings shards to all of them; "
+                    f"`{self.settings.alembic_command('merge heads')}` makes them one",
                 )
             return self.heads
         try:
@@ -94,7 +95,7 @@ class Scripts:
         Raises:
             ConfigError: There is no such revision, or `head` is ambiguous.
         """
-        if not goal.is_relative and goal.target != "base":
+        if not goal.is_relative and not goal.is_base:
             self.resolve(goal.target)
 
     def steps(self, goal: Goal, revisions: tuple[str, ...]) -> list[RevisionStep | StampStep]:
@@ -108,7 +109,7 @@ class Scripts:
         if goal.is_relative:
             known: tuple[str, ...] | None = None
         else:
-            known = () if target == "base" else self.resolve(target)
+            known = () if goal.is_base else self.resolve(target)
         try:
             if goal.direction is Direction.STAMP:
                 return list(directory._stamp_revs(known or target, current))
@@ -157,6 +158,12 @@ def revision_of(step: RevisionStep | StampStep) -> str:
     if isinstance(step, RevisionStep):
         return str(step.revision.revision)
     return ", ".join(step.to_revisions) or "base"
+
+
+def messages_of(scripts: Scripts) -> dict[str, str]:
+    """Return the first line of each revision's docstring."""
+    documented = ((script.revision, script.doc.strip()) for script in scripts.directory.walk_revisions())
+    return {revision: text.splitlines()[0] if text else "" for revision, text in documented}
 
 
 def read_revisions(connection: Connection, version_table: str = DEFAULT_VERSION_TABLE) -> tuple[str, ...]:

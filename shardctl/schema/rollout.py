@@ -1,99 +1,155 @@
-"""`migrate`: shards brought to a goal, several at a time."""
+"""A plan carried out over the fleet: wave by wave, several shards at a time, until too many fail."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
 
-from shardctl.errors import Abandoned, Interrupted
 from shardctl.fleet import Fleet, LiveShard, Outcome
-from shardctl.fleet.fan_out import MAX_JOBS
+from shardctl.fleet.fan_out import MAX_JOBS, run_one
 from shardctl.schema.apply import MigrationResult, upgrade
-from shardctl.schema.goals import UPGRADE_TO_HEAD, Goal
+from shardctl.schema.plan import MigrationPlan, ShardPlan
 from shardctl.schema.proxies import context_local_proxies
 from shardctl.schema.revisions import Scripts
+from shardctl.schema.watch import OnWait, Watch
+from shardctl.schema.waves import Wave
 
-OnWait = Callable[[Sequence[str]], None]
-"""Told which shards are waited for after ^C."""
+Gate = Callable[[Wave], bool]
+"""Asked before each wave after the first; a wave that it refuses is not started, nor are those behind it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How a run goes on."""
+
+    jobs: int = MAX_JOBS
+    """Shards at work at one time."""
+    max_failures: int | None = 1
+    """No shard is started once this many have failed; None: failures stop nothing."""
+    pause_s: float = 0.0
+    """Between two waves."""
+
+
+class Rollout:
+    """One run of a plan. Iterating over it runs it, and yields the outcomes as they come.
+
+    Ending the iteration early starts no further shard and no further revision. Statements that run are cancelled where
+    the revision is then rolled back; where CREATE and ALTER cannot be (MySQL), the revisions that run are waited for.
+    """
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        plan: MigrationPlan,
+        scripts: Scripts,
+        *,
+        policy: Policy | None = None,
+        gate: Gate | None = None,
+        on_wait: OnWait | None = None,
+    ) -> None:
+        self.plan = plan
+        self.outcomes: dict[str, Outcome[MigrationResult]] = {}
+        """Of the shards that are done or failed, also of those that ended after the iteration was."""
+        self.started: set[str] = set()
+        self.wave: Wave | None = None
+        """The last one that was started."""
+        self._fleet = fleet
+        self._scripts = scripts
+        self._policy = policy or Policy()
+        self._gate = gate
+        self._watch = Watch(on_wait)
+        self._lock = threading.Lock()
+
+    @property
+    def failures(self) -> int:
+        """How many shards failed, those that could not be planned included."""
+        with self._lock:
+            return sum(not outcome.is_ok for outcome in self.outcomes.values())
+
+    @property
+    def not_started(self) -> list[str]:
+        """The shards that have something to run and were not begun."""
+        return [plan.shard_id for plan in self.plan.to_run if plan.shard_id not in self.started]
+
+    @property
+    def may_go_on(self) -> bool:
+        """Whether another shard may start."""
+        most = self._policy.max_failures
+        return most is None or self.failures < most
+
+    def __iter__(self) -> Generator[Outcome[MigrationResult], None, None]:
+        context_local_proxies()
+        for plan in self.plan.shards.values():
+            if not plan.steps:
+                yield self._record(_unmoved(self._fleet.shards[plan.shard_id], plan))
+        for wave in self.plan.waves:
+            if not self.may_go_on or not self._may_begin(wave):
+                return
+            self.wave = wave
+            yield from self._run_wave(wave)
+
+    def _may_begin(self, wave: Wave) -> bool:
+        if wave.number == 1:
+            return True
+        if self._gate is not None and not self._gate(wave):
+            return False
+        time.sleep(self._policy.pause_s)
+        return True
+
+    def _run_wave(self, wave: Wave) -> Iterator[Outcome[MigrationResult]]:
+        shards = [self._fleet.shards[shard_id] for shard_id in wave.shard_ids]
+        outcomes = self._fleet.fan_out(self._run, shards, jobs=self._policy.jobs, may_start=lambda: self.may_go_on)
+        is_over = False
+        try:
+            yield from outcomes
+            is_over = True
+        finally:
+            if not is_over:  # before statements are cancelled: no shard may go on to its next revision
+                self._watch.stop.set()
+            outcomes.close()
+            self._watch.wait()
+
+    def _run(self, shard: LiveShard) -> MigrationResult:
+        with self._watch.at_work(shard):
+            self.started.add(shard.shard_id)
+            outcome = self._record(run_one(shard, self._upgrade))
+        return outcome.result
+
+    def _upgrade(self, shard: LiveShard) -> MigrationResult:
+        return upgrade(shard, self._scripts, self.plan.goal, stop=self._watch.stop)
+
+    def _record(self, outcome: Outcome[MigrationResult]) -> Outcome[MigrationResult]:
+        with self._lock:
+            self.outcomes[outcome.shard_id] = outcome
+        return outcome
 
 
 def migrate(
     fleet: Fleet,
-    shards: Iterable[LiveShard],
+    plan: MigrationPlan,
     scripts: Scripts,
     *,
-    jobs: int = MAX_JOBS,
-    goal: Goal = UPGRADE_TO_HEAD,
+    policy: Policy | None = None,
+    gate: Gate | None = None,
     on_wait: OnWait | None = None,
-) -> Generator[Outcome[MigrationResult], None, None]:
-    """Bring shards to a revision, several at a time, and yield the outcomes as they come.
-
-    Closing the generator starts no further shard and no further revision. Statements that run are cancelled where the
-    revision is then rolled back; where CREATE and ALTER cannot be (MySQL), the revisions that run are waited for.
+) -> Rollout:
+    """Return the run of a plan, which iterating over it starts.
 
     Args:
         fleet: The shards' fleet.
-        shards: The shards.
-        scripts: The project's revisions.
-        jobs: Shards at work at one time.
-        goal: What to bring them to.
-        on_wait: Told which shards are waited for, when it is closed or interrupted.
-
-    Raises:
-        ConfigError: There is no such revision, or the project has several heads.
-        Abandoned: It was interrupted again while it waited.
+        plan: What runs; a shard whose revisions are others by then is refused.
+        scripts: The project's revisions, those that the plan was made of.
+        policy: How it goes on.
+        gate: Asked before each wave after the first.
+        on_wait: Told which shards are waited for, when the run is interrupted.
     """
-    scripts.check(goal)
-    context_local_proxies()
-    watch = Watch(on_wait)
-
-    def run(shard: LiveShard) -> MigrationResult:
-        with watch.at_work(shard):
-            return upgrade(shard, scripts, goal, stop=watch.stop)
-
-    outcomes = fleet.fan_out(run, shards, jobs=jobs)
-    try:
-        yield from outcomes
-    finally:
-        watch.stop.set()
-        outcomes.close()
-        watch.wait()
+    return Rollout(fleet, plan, scripts, policy=policy, gate=gate, on_wait=on_wait)
 
 
-class Watch:
-    """Which shards are at work that must not be left in the middle of a revision."""
-
-    def __init__(self, on_wait: OnWait | None = None) -> None:
-        self.stop = threading.Event()
-        self._on_wait = on_wait
-        self._changed = threading.Condition()
-        self._busy: set[str] = set()
-
-    @contextmanager
-    def at_work(self, shard: LiveShard) -> Iterator[None]:
-        with self._changed:
-            if self.stop.is_set():
-                raise Interrupted("not started")
-            if not shard.backend.is_transactional_ddl:
-                self._busy.add(shard.shard_id)
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._busy.discard(shard.shard_id)
-                self._changed.notify_all()
-
-    def wait(self) -> None:
-        """Wait for these shards.
-
-        Raises:
-            Abandoned: ^C came again.
-        """
-        with self._changed:
-            try:
-                if self._busy and self._on_wait is not None:
-                    self._on_wait(sorted(self._busy))
-                self._changed.wait_for(lambda: not self._busy)
-            except KeyboardInterrupt as error:
-                raise Abandoned(sorted(self._busy)) from error
+def _unmoved(shard: LiveShard, plan: ShardPlan) -> Outcome[MigrationResult]:
+    """Return the outcome of a shard that has nothing to run, or cannot."""
+    if plan.problem is not None:
+        return Outcome(shard, 0.0, error=plan.problem)
+    return Outcome(shard, 0.0, MigrationResult(plan.before, plan.after))

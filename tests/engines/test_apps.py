@@ -16,7 +16,7 @@ from shardctl.fleet import Fleet
 from shardctl.query import run_query
 from shardctl.rows.locate import locate
 from shardctl.schema.create import init, plan_init
-from shardctl.schema.plan import survey_needs
+from shardctl.schema.needs import survey_needs
 
 APP = """
 from sqlalchemy import create_engine

@@ -533,7 +533,7 @@ def test_standing(project: Project, databases: Databases) -> None:
     assert (unversioned.standing, unversioned.tables) == (Standing.UNVERSIONED, ("strange",))
     with pytest.raises(Refused, match="the shard has 1 table and no revision") as refusal:
         upgrade(asia, scripts)
-    assert "alembic -x shard=asia stamp head" in str(refusal.value.hint)
+    assert "shardctl migrate stamp head --shard asia" in str(refusal.value.hint)
 
     in_shard(asia, "create table alembic_version (version_num varchar(32) not null primary key)")
     in_shard(asia, "insert into alembic_version values ('r1')")

@@ -1,0 +1,96 @@
+"""A request carried out: planned, shown, confirmed, run, reported."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from shardctl.cli import diagnostics
+from shardctl.cli.migrate.plan_view import emit_plan, say_plan
+from shardctl.cli.migrate.report import Report
+from shardctl.cli.migrate.request import Prepared, Request, prepare
+from shardctl.cli.progress import say_waiting
+from shardctl.errors import Abandoned, PartialFailure, Refused, ShardctlError
+
+if TYPE_CHECKING:
+    from shardctl.schema.plan import MigrationPlan
+    from shardctl.schema.waves import Wave
+
+
+def carry_out(request: Request) -> None:
+    """Bring the shards that are meant to the revision that is meant.
+
+    Raises:
+        ShardctlError: Something is wrong with the request, or went wrong on shards.
+    """
+    prepared = prepare(request)
+    with prepared.fleet:
+        if request.dry_run:
+            emit_plan(prepared.plan, request.format_)
+            _raise_plan_problems(prepared.plan)
+            return
+        if prepared.plan.waves and not request.yes:
+            say_plan(prepared.plan)
+            _confirm(prepared.plan)
+        report = _run(prepared, request)
+    report.emit(request.format_)
+    report.raise_problems()
+
+
+def _confirm(plan: MigrationPlan) -> None:
+    if not plan.is_destructive:
+        diagnostics.confirm("run these migrations?", yes=False)
+        return
+    to_run = plan.to_run
+    expected = to_run[0].shard_id if len(to_run) == 1 else str(len(to_run))
+    what = "the shard's name" if len(to_run) == 1 else "the number of shards"
+    diagnostics.confirm_typed(f"downgrades take data away; type {what} to go on:", expected)
+
+
+def _run(prepared: Prepared, request: Request) -> Report:
+    from shardctl.schema.rollout import migrate
+
+    declined: list[Wave] = []
+
+    def gate(wave: Wave) -> bool:
+        if not request.confirm_each_wave or diagnostics.ask(f"go on with {wave.name}: {_names(wave)}?"):
+            return True
+        declined.append(wave)
+        return False
+
+    rollout = migrate(
+        prepared.fleet, prepared.plan, prepared.scripts, policy=request.policy, gate=gate, on_wait=say_waiting
+    )
+    interrupted, abandoned = False, tuple[str, ...]()
+    report = Report(rollout, prepared.scripts)
+    outcomes = iter(rollout)
+    try:
+        with closing(outcomes), diagnostics.counting("migrating", len(prepared.plan.to_run)) as advance:
+            for outcome in outcomes:
+                if outcome.shard_id in rollout.started:
+                    advance(f"{outcome.shard_id}: {report.outcome_of(outcome.shard_id)} in {outcome.seconds:.1f} s")
+    except KeyboardInterrupt as error:
+        interrupted = True
+        abandoned = error.shard_ids if isinstance(error, Abandoned) else ()
+    return Report(rollout, prepared.scripts, interrupted, abandoned, bool(declined))
+
+
+def _names(wave: Wave) -> str:
+    return diagnostics.listed(wave.shard_ids)
+
+
+def _raise_plan_problems(plan: MigrationPlan) -> None:
+    problems = [shard for shard in plan.problems if shard.problem]
+    if not problems:
+        return
+    facts = [f"{shard.shard_id}: {shard.problem.message}" for shard in problems if shard.problem]
+    hints = dict.fromkeys(shard.problem.hint for shard in problems if shard.problem and shard.problem.hint)
+    codes = {shard.problem.exit_code for shard in problems if shard.problem}
+    kind: type[ShardctlError] = PartialFailure if len(problems) < len(plan.shards) else ShardctlError
+    if codes == {Refused.exit_code}:
+        kind = Refused
+    raise kind(
+        f"{len(problems)} of {len(plan.shards)} shards cannot be migrated",
+        facts=facts,
+        hint="\n      ".join(hints) or None,
+    )

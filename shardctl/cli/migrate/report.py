@@ -1,0 +1,198 @@
+"""What became of a run: one row for each shard, and one error for all that went wrong."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from shardctl.cli import diagnostics, output
+from shardctl.cli.output import Format
+from shardctl.errors import ExitCode, Interrupted, PartialFailure, Refused, ShardctlError
+
+if TYPE_CHECKING:
+    from shardctl.fleet import Outcome
+    from shardctl.schema.apply import MigrationResult
+    from shardctl.schema.plan import MigrationPlan, ShardPlan
+    from shardctl.schema.revisions import Scripts
+    from shardctl.schema.rollout import Rollout
+
+COLUMNS = ["wave", "shard", "from", "to", "seconds", "outcome"]
+OBJECT = ["shard", "wave", "outcome", "from", "to", "steps", "seconds", "error", "facts", "hint"]
+
+_DONE = {"upgrade": "upgraded", "downgrade": "downgraded", "stamp": "stamped"}
+_VERBS = {"upgrade": "migrated", "downgrade": "downgraded", "stamp": "stamped"}
+_DOING = {"upgrade": "migrating", "downgrade": "downgrading", "stamp": "stamping"}
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A run that is over."""
+
+    rollout: Rollout
+    scripts: Scripts
+    is_interrupted: bool = False
+    abandoned: tuple[str, ...] = ()
+    """The shards that a second ^C left in the middle of a revision."""
+    is_declined: bool = False
+    """Whether a wave was not wanted."""
+
+    @property
+    def plan(self) -> MigrationPlan:
+        return self.rollout.plan
+
+    def outcome_of(self, shard_id: str) -> str:
+        """Return what became of a shard, in one or two words."""
+        outcome = self.rollout.outcomes.get(shard_id)
+        shard = self.plan.shards[shard_id]
+        if outcome is None:
+            return "abandoned" if shard_id in self.rollout.started else "not started"
+        if outcome.error is not None:
+            return self._failed(outcome.error)
+        if shard.steps:
+            return _DONE[self.plan.goal.direction.value]
+        return "at head" if set(self.scripts.heads) <= set(shard.before) else "unchanged"
+
+    def _failed(self, error: ShardctlError) -> str:
+        if error.exit_code == ExitCode.LOCKED:
+            return "locked"
+        if error.exit_code == ExitCode.REFUSED:
+            return "refused"
+        if isinstance(error, Interrupted):
+            return "stopped"
+        if self.is_interrupted and not getattr(error, "is_half_done", True):
+            return "rolled back"
+        return "failed"
+
+    def emit(self, format_: Format) -> None:
+        """Write the rows."""
+        plans = self.plan.shards.values()
+        if format_ in (Format.JSON, Format.NDJSON):
+            output.emit(OBJECT, [self._object(shard) for shard in plans], format_, extra=self._head())
+            return
+        skip = 1 if format_ is Format.TABLE and len(self.plan.waves) < 2 else 0
+        output.emit(COLUMNS[skip:], [self._row(shard)[skip:] for shard in plans], format_)
+
+    def _head(self) -> dict[str, object]:
+        goal = self.plan.goal
+        waves = [
+            {"wave": wave.number, "is_canary": wave.is_canary, "shards": list(wave.shard_ids)}
+            for wave in self.plan.waves
+        ]
+        return {
+            "goal": {"direction": goal.direction.value, "target": goal.target},
+            "waves": waves,
+            "is_interrupted": self.is_interrupted,
+        }
+
+    def _row(self, shard: ShardPlan) -> list[object]:
+        before, after, seconds = self._way(shard)
+        wave = self.plan.wave_of(shard.shard_id)
+        return [
+            wave.number if wave else None,
+            shard.shard_id,
+            ", ".join(before) or None,
+            ", ".join(after or ()) or None,
+            seconds,
+            self.outcome_of(shard.shard_id),
+        ]
+
+    def _way(self, shard: ShardPlan) -> tuple[tuple[str, ...], tuple[str, ...] | None, float | None]:
+        """Return where a shard was, where it is (None: nobody knows), and the seconds between."""
+        outcome = self.rollout.outcomes.get(shard.shard_id)
+        if outcome is None:
+            return shard.before, None if shard.shard_id in self.rollout.started else shard.before, None
+        seconds = round(outcome.seconds, 2) if shard.shard_id in self.rollout.started else None
+        if outcome.value is not None:
+            return outcome.value.from_, outcome.value.to, seconds
+        left = getattr(outcome.error, "to", shard.before)
+        return getattr(outcome.error, "from_", shard.before), left, seconds
+
+    def _object(self, shard: ShardPlan) -> list[object]:
+        before, after, seconds = self._way(shard)
+        wave = self.plan.wave_of(shard.shard_id)
+        outcome = self.rollout.outcomes.get(shard.shard_id)
+        error = outcome.error if outcome else None
+        return [
+            shard.shard_id,
+            wave.number if wave else None,
+            self.outcome_of(shard.shard_id),
+            list(before),
+            None if after is None else list(after),
+            list(outcome.value.applied) if outcome and outcome.value else [],
+            seconds,
+            error.message if error else None,
+            list(error.facts) if error else [],
+            error.hint if error else None,
+        ]
+
+    def raise_problems(self) -> None:
+        """Raise one error for everything that went wrong.
+
+        Raises:
+            Interrupted: By ^C.
+            PartialFailure: Some shards are done.
+            ShardctlError: None is; Refused or Locked if that is all that happened.
+        """
+        failed = [outcome for outcome in self.rollout.outcomes.values() if outcome.error is not None]
+        if self.is_interrupted:
+            raise self._interrupted()
+        if self.is_declined:
+            raise Refused(f"declined: {self._summary()}", facts=self._not_started())
+        if failed:
+            raise self._failures(failed)
+
+    @property
+    def _done(self) -> list[str]:
+        return [name for name in self.plan.shards if (found := self.rollout.outcomes.get(name)) and found.is_ok]
+
+    def _summary(self) -> str:
+        direction, target = self.plan.goal.direction.value, self.plan.goal.target
+        if target in ("head", "heads"):
+            target = ", ".join(self.scripts.heads)
+        to = "" if self.plan.goal.is_relative else f" to {target}"
+        text = f"{_VERBS[direction]} {len(self._done)} of {len(self.plan.shards)} shards{to}"
+        if not self.rollout.not_started:
+            return text
+        wave = self.rollout.wave
+        return f"{text}; {wave.name} stopped" if wave and len(self.plan.waves) > 1 else f"{text}; stopped"
+
+    def _not_started(self) -> list[str]:
+        names = self.rollout.not_started
+        return [f"not started: {diagnostics.listed(names)}"] if names else []
+
+    def _failures(self, failed: list[Outcome[MigrationResult]]) -> ShardctlError:
+        from shardctl.fleet import grouped_problems
+
+        facts = [*grouped_problems(failed), *self._not_started()]
+        hint = "\n      ".join([*_hints(failed), self._again(failed)])
+        codes = {outcome.error.exit_code for outcome in failed if outcome.error}
+        kind: type[ShardctlError] = ShardctlError
+        if codes == {ExitCode.LOCKED}:
+            kind = type(next(outcome.error for outcome in failed if outcome.error))
+        elif self._done:
+            kind = PartialFailure
+        elif codes == {ExitCode.REFUSED}:
+            kind = Refused
+        return kind(self._summary(), facts=facts, hint=hint)
+
+    def _again(self, failed: list[Outcome[MigrationResult]]) -> str:
+        names = " and ".join(f"`{outcome.shard_id}`" for outcome in failed[:3])
+        them = names if len(failed) <= 3 else "them"
+        if self.rollout.not_started and not self.rollout.started:
+            return f"fix {them}, or leave them out by `--exclude`, or pass `--on-error continue`"
+        return f"fix {them} and run the same command again; finished shards are skipped"
+
+    def _interrupted(self) -> Interrupted:
+        by_outcome: dict[str, list[str]] = {}
+        for name in self.plan.shards:
+            by_outcome.setdefault("done" if name in self._done else self.outcome_of(name), []).append(name)
+        facts = [f"{outcome}: {diagnostics.listed(names)}" for outcome, names in by_outcome.items()]
+        message = f"interrupted while {_DOING[self.plan.goal.direction.value]}: "
+        message += f"{len(self._done)} of {len(self.plan.shards)} shards are done"
+        if self.abandoned:
+            return Interrupted(message, facts=facts, hint="look at what was abandoned before you run it again")
+        return Interrupted(message, facts=facts, hint="run the same command again; shards that are done are skipped")
+
+
+def _hints(failed: list[Outcome[MigrationResult]]) -> list[str]:
+    return list(dict.fromkeys(outcome.error.hint for outcome in failed if outcome.error and outcome.error.hint))
