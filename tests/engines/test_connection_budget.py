@@ -15,9 +15,9 @@ from shardctl.query import run_query
 from shardctl.rows.locate import locate
 from shardctl.schema.create import init, plan_init
 from shardctl.schema.revisions import load_scripts
-from shardctl.schema.rollout import migrate
 from shardctl.topology.model import FollowingTable, Shard, ShardedTable, ShardMap
 from shardctl.topology.strategies import Lookup
+from tests.fixtures.projects import migrate_fleet
 
 ROOT = Path(__file__).parents[2]
 SHARDS = 40
@@ -75,7 +75,7 @@ def test_no_command_exceeds_the_budget(databases):
     with make_fleet(databases) as fleet, counting() as numbers:
         shards = list(fleet.shards.values())
         made = list(init(fleet, shards, plan_init(fleet, scripts, schemas_only=True)))
-        migrated = list(migrate(fleet, shards, scripts))
+        migrated = list(migrate_fleet(fleet, scripts))
         counted = run_query(fleet, "select count(*) from weather_locations", shards=shards)
         search = locate(fleet, fleet.models.find("WeatherLocation"), shards, identities=[(1,)])
 

@@ -150,9 +150,11 @@ def test_unversioned_shard_is_left_alone_and_can_be_adopted(
     assert asia.notes == (f"2 tables and no revision: if they are those of the head, adopt it by `{command}`",)
     assert tables_of(fleet, "asia") == ["weather_locations", "weather_reports"]
 
+    file = tmp_path / "shardctl.toml"
+    file.write_text(f"migrations = '{ROOT / 'migrations'}'\n" + file.read_text())
     done = subprocess.run(
         [sys.executable, "-m", *shlex.split(command), "--yes"],
-        env={**os.environ, "SHARDCTL_CONFIG": str(tmp_path / "shardctl.toml")},
+        env={**os.environ, "SHARDCTL_CONFIG": str(file)},
         capture_output=True,
         text=True,
         check=False,

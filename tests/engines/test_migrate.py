@@ -20,8 +20,8 @@ from shardctl.fleet import Fleet, Outcome
 from shardctl.schema.apply import MigrationFailed, MigrationResult, upgrade
 from shardctl.schema.goals import Goal
 from shardctl.schema.revisions import Scripts, Standing, read_revisions
-from shardctl.schema.rollout import Watch, migrate
 from shardctl.schema.run_env import env_url, shard_revision
+from shardctl.schema.watch import Watch
 from tests.fixtures.engines import Databases
 from tests.fixtures.projects import (
     GENERIC_ENV,
@@ -29,6 +29,7 @@ from tests.fixtures.projects import (
     Project,
     create_places,
     in_shard,
+    migrate_fleet,
     place_shards,
 )
 
@@ -86,7 +87,7 @@ def databases_of_kind(kind: str, tmp_path: Path) -> Iterator[Databases]:
 
 
 def run(fleet: Fleet, scripts: Scripts, **options: object) -> dict[str, Outcome[MigrationResult]]:
-    return {outcome.shard_id: outcome for outcome in migrate(fleet, fleet.shards.values(), scripts, **options)}
+    return {outcome.shard_id: outcome for outcome in migrate_fleet(fleet, scripts, **options)}
 
 
 def three_shards(project: Project, databases: Databases) -> Fleet:
@@ -649,7 +650,7 @@ def test_interrupt_waits_for_revisions_that_cannot_be_rolled_back(project: Proje
 
     def consume() -> None:
         try:
-            seen.extend(migrate(fleet, fleet.shards.values(), project.scripts(), on_wait=waited.extend))
+            seen.extend(migrate_fleet(fleet, project.scripts(), on_wait=waited.extend))
         except KeyboardInterrupt:
             seen.append("interrupted")
 

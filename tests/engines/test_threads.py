@@ -12,10 +12,9 @@ import pytest
 from shardctl.fleet import Fleet, Outcome
 from shardctl.schema.apply import MigrationResult
 from shardctl.schema.revisions import Scripts
-from shardctl.schema.rollout import migrate
 from tests.fixtures.engines import Databases, server_url
 from tests.fixtures.histories import busy_history, run_stock, state_of, write_history
-from tests.fixtures.projects import Project, create_places, place_shards
+from tests.fixtures.projects import Project, create_places, migrate_fleet, place_shards
 
 JOBS = 32
 KINDS = ("sqlite files", "sqlite attached", "postgresql schemas", "mysql databases")
@@ -63,8 +62,7 @@ class Twins:
         return project, fleet
 
     def migrate(self, scripts: Scripts) -> dict[str, Outcome[MigrationResult]]:
-        shards = self.fleet.shards.values()
-        return {outcome.shard_id: outcome for outcome in migrate(self.fleet, shards, scripts, jobs=JOBS)}
+        return {outcome.shard_id: outcome for outcome in migrate_fleet(self.fleet, scripts, jobs=JOBS)}
 
     def differing(self) -> list[str]:
         """Return the shards whose twins differ in anything."""

@@ -68,7 +68,8 @@ def _run(prepared: Prepared, request: Request) -> Report:
         with closing(outcomes), diagnostics.counting("migrating", len(prepared.plan.to_run)) as advance:
             for outcome in outcomes:
                 if outcome.shard_id in rollout.started:
-                    advance(f"{outcome.shard_id}: {report.outcome_of(outcome.shard_id)} in {outcome.seconds:.1f} s")
+                    took = f"{'in' if outcome.is_ok else 'after'} {outcome.seconds:.1f} s"
+                    advance(f"{outcome.shard_id}: {report.outcome_of(outcome.shard_id)} {took}")
     except KeyboardInterrupt as error:
         interrupted = True
         abandoned = error.shard_ids if isinstance(error, Abandoned) else ()

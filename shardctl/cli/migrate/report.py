@@ -133,7 +133,8 @@ class Report:
             PartialFailure: Some shards are done.
             ShardctlError: None is; Refused or Locked if that is all that happened.
         """
-        failed = [outcome for outcome in self.rollout.outcomes.values() if outcome.error is not None]
+        outcomes = [found for name in self.plan.shards if (found := self.rollout.outcomes.get(name))]
+        failed = [outcome for outcome in outcomes if outcome.error is not None]
         if self.is_interrupted:
             raise self._interrupted()
         if self.is_declined:
