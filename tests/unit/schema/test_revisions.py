@@ -83,7 +83,7 @@ def test_two_heads(project: Project) -> None:
     scripts = project.scripts()
     with pytest.raises(ConfigError, match="migrations: 2 heads: `r2a`, `r2b`") as caught:
         scripts.resolve("head")
-    assert caught.value.hint == "`alembic merge heads` makes them one"
+    assert caught.value.hint == "`--to heads` brings shards to all of them; `alembic merge heads` makes them one"
     assert scripts.resolve("heads") == ("r2a", "r2b")
     assert sorted(scripts.pending(Goal(target="heads"), ("r1",))) == ["r2a", "r2b"]
 
