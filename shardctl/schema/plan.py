@@ -10,7 +10,7 @@ from shardctl.fleet import Fleet, LiveShard, Outcome
 from shardctl.schema.apply import counted, refuse_unfit
 from shardctl.schema.goals import Direction, Goal
 from shardctl.schema.revisions import Scripts, ShardRevision, messages_of, revision_of
-from shardctl.schema.run_env import shard_revision
+from shardctl.schema.status import read_all_revisions
 from shardctl.schema.waves import Rules, Wave, ordered, split
 
 
@@ -85,9 +85,8 @@ class MigrationPlan:
 def survey_revisions(
     fleet: Fleet, shards: Iterable[LiveShard], scripts: Scripts
 ) -> Generator[Outcome[ShardRevision], None, None]:
-    """Read where shards stand among the project's revisions, several at a time."""
-    timeout_s = fleet.shard_map.timeout_s
-    return fleet.fan_out(lambda shard: shard_revision(shard, scripts), shards, timeout_s=timeout_s)
+    """Read where shards stand among the project's revisions, on as few connections as possible."""
+    return read_all_revisions(fleet, shards, scripts)
 
 
 def survey_sizes(fleet: Fleet, shards: Iterable[LiveShard]) -> dict[str, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -19,6 +19,7 @@ from sqlalchemy import Connection, column, inspect, select, table
 
 from shardctl.errors import ConfigError, UnknownName
 from shardctl.schema.goals import UPGRADE_TO_HEADS, Direction, Goal, heads_after
+from shardctl.schema.history import OWN_TABLES
 from shardctl.schema.settings import Settings, find_settings
 
 DEFAULT_VERSION_TABLE = "alembic_version"
@@ -43,7 +44,9 @@ class ShardRevision:
     pending: tuple[str, ...] = ()
     """The revisions that lead from here to the head, first to last."""
     tables: tuple[str, ...] = ()
-    """The shard's tables, without the version table."""
+    """The shard's tables, without the version table and shardctl's own."""
+    own_tables: frozenset[str] = field(default=frozenset(), compare=False)
+    """Those of shardctl's own tables that are there."""
 
     def __str__(self) -> str:
         return ", ".join(self.revisions)
@@ -178,15 +181,27 @@ def read_standing(
 ) -> ShardRevision:
     """Return where a shard stands, read through its own connection."""
     revisions = read_revisions(connection, version_table)
-    tables = tuple(sorted(name for name in inspect(connection).get_table_names() if name != version_table))
+    return standing_of(scripts, revisions, inspect(connection).get_table_names(), version_table, goal)
+
+
+def standing_of(
+    scripts: Scripts,
+    revisions: tuple[str, ...],
+    tables: Iterable[str],
+    version_table: str = DEFAULT_VERSION_TABLE,
+    goal: Goal = UPGRADE_TO_HEADS,
+) -> ShardRevision:
+    """Return where a shard with these revisions and tables stands."""
+    own = OWN_TABLES.intersection(tables)
+    tables = tuple(sorted(set(tables) - own - {version_table}))
     if not set(revisions) <= scripts.known:
-        return ShardRevision(revisions, Standing.UNKNOWN, tables=tables)
+        return ShardRevision(revisions, Standing.UNKNOWN, (), tables, own)
     pending = scripts.pending(goal, revisions)
     if revisions:
         standing = Standing.BEHIND if pending else Standing.AT_HEAD
     else:
         standing = Standing.UNVERSIONED if tables else Standing.EMPTY
-    return ShardRevision(revisions, standing, pending, tables)
+    return ShardRevision(revisions, standing, pending, tables, own)
 
 
 def _script_directory(settings: Settings) -> ScriptDirectory:

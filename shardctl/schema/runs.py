@@ -1,0 +1,146 @@
+"""What ran on shards, by the history that each keeps of itself."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    String,
+    TableClause,
+    cast,
+    column,
+    func,
+    literal,
+    select,
+    table,
+    union_all,
+)
+
+from shardctl.errors import ShardctlError
+from shardctl.schema.history import HISTORY
+from shardctl.schema.inventory import Inventory, read_inventories
+from shardctl.schema.survey import Place
+
+_COLUMNS = [entry.name for entry in HISTORY.columns if entry.name != "id"]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One revision that was run on one shard."""
+
+    run_id: str
+    revision: str
+    direction: str
+    started_at: datetime.datetime
+    """UTC, as every time here."""
+    finished_at: datetime.datetime | None
+    outcome: str
+    """`running`, `done`, `failed`, `interrupted` or `killed`."""
+    who: str
+    """user@host"""
+    pid: int
+    error: str | None
+
+    @property
+    def is_running(self) -> bool:
+        return self.outcome == "running"
+
+    @property
+    def is_bad(self) -> bool:
+        return self.outcome not in ("running", "done")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which entries are read."""
+
+    run_id: str | None = None
+    """Of this run: its id, or the beginning of it."""
+    runs: int | None = None
+    """Of this many runs, the latest of each shard; None: of all."""
+    is_failed: bool = False
+    """Of runs that did not end well."""
+
+
+def read_last_entries(connection: Connection, places: Sequence[Place]) -> dict[str, Entry]:
+    """Return the last entry of each shard, by the shards' names; the shards have the history's table."""
+    if not places:
+        return {}
+    return {shard_id: entries[-1] for shard_id, entries in _read(connection, places, _only_last).items()}
+
+
+def read_entries(
+    connection: Connection, places: Sequence[Place], wanted: Wanted
+) -> Mapping[str, Sequence[Entry] | ShardctlError]:
+    """Return the entries of shards, oldest first, by the shards' names; none of a shard that has no history."""
+    inventories = read_inventories(connection, places)
+    readable = {shard_id: found for shard_id, found in inventories.items() if len(places) == 1 or not denies(found)}
+    present = with_history(places, readable)
+    entries = _read(connection, present, lambda history: _of_runs(history, wanted)) if present else {}
+    return {
+        shard_id: found if isinstance(found, ShardctlError) else entries.get(shard_id, [])
+        for shard_id, found in readable.items()
+    }
+
+
+def with_history(places: Iterable[Place], inventories: Mapping[str, Inventory | ShardctlError]) -> list[Place]:
+    """Return the places that have the history's table."""
+
+    def has(inventory: object) -> bool:
+        return isinstance(inventory, Inventory) and HISTORY.name in inventory.tables
+
+    return [place for place in places if has(inventories.get(place.shard.shard_id))]
+
+
+def denies(inventory: Inventory | ShardctlError) -> bool:
+    """Say whether this login may not read a shard's history."""
+    return isinstance(inventory, Inventory) and HISTORY.name in inventory.denied
+
+
+def as_text(value: ColumnElement[Any], connection: Connection) -> ColumnElement[Any]:
+    """Return text that a UNION takes from databases whose collations differ."""
+    return cast(value, String) if connection.dialect.name in ("mysql", "mariadb") else value
+
+
+def _read(connection: Connection, places: Sequence[Place], narrowed: Any) -> dict[str, list[Entry]]:
+    statements = [_entries(connection, index, place, narrowed) for index, place in enumerate(places)]
+    query = statements[0] if len(statements) == 1 else union_all(*statements)
+    found: dict[str, list[Entry]] = {}
+    for index, _, *values in sorted(connection.execute(query).all(), key=lambda row: (row[0], row[1])):
+        found.setdefault(places[index].shard.shard_id, []).append(Entry(*values))
+    return found
+
+
+def _entries(connection: Connection, index: int, place: Place, narrowed: Any) -> Select[Any]:
+    history = table(HISTORY.name, *(column(c.name, c.type) for c in HISTORY.columns), schema=place.schema)
+    values = [
+        as_text(history.c[name], connection).label(name)
+        if isinstance(HISTORY.c[name].type, String)
+        else history.c[name]
+        for name in _COLUMNS
+    ]
+    return select(literal(index, literal_execute=True), history.c.id, *values).where(narrowed(history))
+
+
+def _only_last(history: TableClause) -> ColumnElement[bool]:
+    inner = history.alias("h")
+    return history.c.id == select(func.max(inner.c.id)).scalar_subquery()
+
+
+def _of_runs(history: TableClause, wanted: Wanted) -> ColumnElement[bool]:
+    inner = history.alias("h")
+    latest = func.max(inner.c.id).label("latest")
+    runs = select(inner.c.run_id, latest).group_by(inner.c.run_id)
+    if wanted.run_id is not None:
+        runs = runs.where(inner.c.run_id.startswith(wanted.run_id, autoescape=True))
+    if wanted.is_failed:
+        runs = runs.where(inner.c.outcome.not_in(("running", "done")))
+    if wanted.runs is not None:
+        runs = runs.order_by(latest.desc()).limit(wanted.runs)
+    return history.c.run_id.in_(select(runs.subquery("runs").c.run_id))  # MySQL has no LIMIT right inside IN
