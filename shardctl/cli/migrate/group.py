@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperCommand
 
 from shardctl.cli.migrate.downgrade import downgrade
+from shardctl.cli.migrate.lint import lint
 from shardctl.cli.migrate.run import migrate
 from shardctl.cli.migrate.stamp import stamp
 
@@ -28,3 +29,4 @@ group = typer.Typer(name="migrate", invoke_without_command=True)
 group.callback()(migrate)
 group.command(cls=RelativeTarget)(downgrade)
 group.command(cls=RelativeTarget)(stamp)
+group.command()(lint)
