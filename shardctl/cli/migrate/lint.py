@@ -46,7 +46,7 @@ def lint(
     config: options.Config = None,
     app: options.App = None,
 ) -> None:
-    """Examine pending revisions before they run, without running them.
+    """Examine pending revisions, and run nothing.
 
     Looks for locks that block writes, lost data, what an engine refuses, and what goes wrong on many shards. A comment
     `# shardctl: allow CODE reason` on the line or above it lets one pass. Exit code 1: errors or warnings.

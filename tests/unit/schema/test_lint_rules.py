@@ -304,7 +304,7 @@ CASES = [
     Case(
         "SH05",
         "mysql",
-        'import time\nbind = op.get_bind()\nbind.execute(sa.text("UPDATE users SET id = :t"), {"t": time.time()})  # <-',
+        'import time\nop.get_bind().execute(sa.text("UPDATE users SET id = :t"), {"t": time.time()})  # <-',
     ),
     Case(
         "EN01",
