@@ -63,7 +63,7 @@ def run_env(shard: LiveShard, scripts: Scripts, connection: Connection, steps: S
     context_local_proxies()
     progress = Progress()
     own_place = place(connection)
-    config = _config(shard, scripts, connection)
+    config = env_config(shard, scripts, connection)
 
     def run() -> None:
         enter_env_py()
@@ -227,7 +227,7 @@ def _is_translated(connection: Connection) -> bool:
 
 def _learn_version_table(shard: LiveShard, scripts: Scripts) -> None:
     context_local_proxies()
-    config = _config(shard, scripts, None)
+    config = env_config(shard, scripts, None)
 
     def run() -> None:
         enter_env_py()
@@ -241,7 +241,8 @@ def _learn_version_table(shard: LiveShard, scripts: Scripts) -> None:
         return
 
 
-def _config(shard: LiveShard, scripts: Scripts, connection: Connection | None) -> Config:
+def env_config(shard: LiveShard, scripts: Scripts, connection: Connection | None) -> Config:
+    """Return Alembic's settings for a run of env.py on one shard: whatever env.py takes its URL from leads there."""
     config = scripts.settings.new_config()
     url = env_url(shard).render_as_string(hide_password=False)
     config.set_main_option("sqlalchemy.url", url.replace("%", "%%"))
