@@ -10,7 +10,7 @@ from shardctl.cli import diagnostics, options, output
 from shardctl.cli.output import Format
 from shardctl.cli.progress import collect, raise_failures
 from shardctl.cli.project import open_fleet, select, without_offline
-from shardctl.errors import ConfigError, ExitCode, UnknownName
+from shardctl.errors import ConfigError, ExitCode, Refused, UnknownName
 from shardctl.schema.catalogue import KINDS
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def drift(
     config: options.Config = None,
     app: options.App = None,
 ) -> None:
-    """Compare the shards' schemas with the models, and with one another.
+    """Compare schemas with the models, and with one another.
 
     Shards at different revisions are not compared with one another, and with the models only at the head. Nothing is
     changed. Exit code 1: something differs.
@@ -57,15 +57,7 @@ def drift(
         if kind not in KINDS:
             raise UnknownName(f"`--ignore {kind}` is no kind of object", name=kind, known=KINDS)
     fleet = open_fleet(config, app)
-    selected = select(fleet, shards=shard, labels=label, exclude=exclude)
-    if against not in (None, "models", "majority"):
-        reference = fleet.shard(str(against))
-        selected = [live for live in fleet.shards.values() if live in selected or live is reference]
-    asked, offline = without_offline(selected)
-    if offline:
-        diagnostics.say(f"note: left out: {', '.join(f'{live.shard_id} is offline' for live in offline)}")
-    if not asked:
-        raise ConfigError("every shard that is meant is offline")
+    asked = _with_reference(fleet, select(fleet, shards=shard, labels=label, exclude=exclude), against)
     from shardctl.schema.comparison import find_drift
     from shardctl.schema.fingerprint import read_fingerprints
 
@@ -79,12 +71,33 @@ def drift(
         diagnostics.say(f"note: {note}")
     if sql:
         output.write(_sql(fleet, found))
-    else:
+    elif found.groups or format_ is not Format.TABLE:
         output.emit(COLUMNS, [_row(group, format_) for group in found.groups], format_)
     failed = {outcome.shard_id: outcome for outcome in found.failed}
     raise_failures([failed.get(outcome.shard_id, outcome) for outcome in read], done="compared")
+    _conclude(found)
+
+
+def _with_reference(fleet: Fleet, selected: list[LiveShard], against: str | None) -> list[LiveShard]:
+    """Return the shards to read: without those that are offline, and with the one that they are compared with."""
+    if against not in (None, "models", "majority"):
+        reference = fleet.shard(str(against))
+        selected = [live for live in fleet.shards.values() if live in selected or live is reference]
+    asked, offline = without_offline(selected)
+    if offline:
+        diagnostics.say(f"note: left out: {', '.join(f'{live.shard_id} is offline' for live in offline)}")
+    if not asked:
+        raise ConfigError("every shard that is meant is offline")
+    return asked
+
+
+def _conclude(found: Drift) -> None:
+    """End with the code that the findings mean."""
     if found.groups:
         raise typer.Exit(ExitCode.FINDINGS)
+    if not found.compared:
+        raise Refused("there was nothing to compare with")
+    diagnostics.say(f"no drift: {len(found.compared)} shard{'s' if len(found.compared) > 1 else ''} compared")
 
 
 def _scripts(fleet: Fleet) -> Scripts | None:

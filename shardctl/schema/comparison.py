@@ -37,6 +37,8 @@ class Drift:
     groups: tuple[GroupedFinding, ...]
     sql: Mapping[tuple[str, ...], str] = field(default_factory=dict)
     """Shards that are alike -> what would mend them."""
+    compared: frozenset[str] = frozenset()
+    """Shards that were compared with something."""
     notes: tuple[str, ...] = ()
     """What was not compared, and why."""
     failed: tuple[Outcome[Any], ...] = ()
@@ -121,7 +123,8 @@ def find_drift(
         ]
         for shard_id in fingerprints
     }
-    return Drift(tuple(grouped(findings)), sql, tuple(dict.fromkeys(notes)), tuple(failed))
+    compared = frozenset(models) | frozenset(others)
+    return Drift(tuple(grouped(findings)), sql, compared, tuple(dict.fromkeys(notes)), tuple(failed))
 
 
 def _comparable_with_models(
@@ -160,12 +163,12 @@ def _compare_classes(
 ) -> list[Outcome[ModelComparison | None]]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what cannot be reflected or compared; not by thread, so around all of them
-        return list(
-            fleet.fan_out(
-                lambda live: compare_with_models(live, fingerprints[live.shard_id], scripts, meant),
-                [fleet.shard(shard_id) for shard_id in classes],
-            )
+        outcomes = fleet.fan_out(
+            lambda live: compare_with_models(live, fingerprints[live.shard_id], scripts, meant),
+            [fleet.shard(shard_id) for shard_id in classes],
         )
+        order = list(classes)
+        return sorted(outcomes, key=lambda outcome: order.index(outcome.shard_id))
 
 
 def compare_with_models(
@@ -233,10 +236,11 @@ def _compare_shards(
         return _compare_with_one(fingerprints, meant, against, notes)
     findings: dict[str, list[Finding]] = {}
     for members in rounds.values():
-        findings |= compare_with_most(members, meant.has)
+        if len(members) > 1:
+            findings |= compare_with_most(members, meant.has)
     alone = [next(iter(members)) for members in rounds.values() if len(members) == 1]
     if alone and len(fingerprints) > 1:
-        notes.append(f"{', '.join(alone)}: no other shard of its engine is at its revision: compared with none")
+        notes.append(f"{', '.join(alone)}: no other shard has that engine and revision: not compared with others")
     return findings
 
 
@@ -248,6 +252,8 @@ def _compare_with_one(
         raise ConfigError(f"`{reference_id}` could not be read: there is nothing to compare with")
     findings: dict[str, list[Finding]] = {}
     for shard_id, found in fingerprints.items():
+        if shard_id == reference_id:
+            continue
         if (found.engine, found.revisions) != (reference.engine, reference.revisions):
             notes.append(f"{shard_id}: not of the engine and at the revision of {reference_id}: not compared with it")
             continue

@@ -91,7 +91,7 @@ def complete(workspace: Workspace, words: str, *, shell: str = "bash") -> list[s
 
 
 def test_completion_knows_commands_shards_labels_and_classes(weather: Workspace) -> None:
-    assert complete(weather, "shardctl ") == ["init", "migrate", "query", "locate", "shards"]
+    assert complete(weather, "shardctl ") == ["init", "migrate", "drift", "query", "locate", "shards"]
     assert complete(weather, "shardctl shards --shard ") == ["north_america", "asia", "europe", "south_america"]
     assert complete(weather, "shardctl migrate --exclude a") == ["asia"]
     assert complete(weather, "shardctl migrate --label w") == ["wave=canary"]
