@@ -13,7 +13,7 @@ from sqlalchemy import MetaData
 from shardctl.errors import ConfigError
 from shardctl.fleet import Fleet, LiveShard, Outcome
 from shardctl.schema.autogenerate import Options, compare, in_env_py, metadata_without_schema, without_tables
-from shardctl.schema.comparators import with_comparators
+from shardctl.schema.comparators import set_default_comparison, with_comparators
 from shardctl.schema.drift import Finding, GroupedFinding, compare_with, compare_with_most, grouped, merged
 from shardctl.schema.fingerprint import Fingerprint
 from shardctl.schema.mend import mending_sql
@@ -191,6 +191,7 @@ def compare_with_models(
         target = context.opts["target_metadata"]
         targets = list(target) if isinstance(target, list | tuple) else [target]
         if targets:
+            set_default_comparison(context)
             script = compare(context, revisions, targets)
             findings = findings_of(context, script, targets, found)
             compared.append(ModelComparison(tuple(findings), mending_sql(context, script)))

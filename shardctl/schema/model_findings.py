@@ -187,7 +187,7 @@ def _expected_checks(table: Table, context: MigrationContext) -> tuple[set[str],
     for constraint in table.constraints:
         if not isinstance(constraint, CheckConstraint) or not _is_created(constraint, context):
             continue
-        name = preparer.format_constraint(constraint)
+        name = preparer.format_constraint(constraint) if constraint.name is not None else None
         if name:
             named.add(name.strip('"`'))
         else:
