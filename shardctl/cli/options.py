@@ -78,6 +78,7 @@ Formats = Annotated[Format, typer.Option("--format", envvar="SHARDCTL_FORMAT", h
 Yes = Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")]
 DryRun = Annotated[bool, typer.Option("-n", "--dry-run", help="Show what would be done, and do nothing.")]
 Jobs = Annotated[int, typer.Option("-j", "--jobs", min=1, max=32, help="Shards at work at one time.")]
+Isolate = Annotated[bool, typer.Option("--isolate", help="Run each shard in a process of its own.")]
 Canary = Annotated[
     list[str] | None,
     typer.Option(

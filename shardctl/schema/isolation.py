@@ -226,6 +226,7 @@ def main() -> None:
     with Path(os.devnull).open("rb") as nothing:
         os.dup2(nothing.fileno(), 0)
     os.dup2(2, 1)
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     try:
         kind, value = _carry_out(pickle.load(requests), requests, answers)
     except Exception as error:
@@ -233,6 +234,7 @@ def main() -> None:
     _send(answers, (kind, value))
     # At once: threads that a migration left behind must not keep the process, nor its exit the answer.
     answers.close()
+    sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
 

@@ -18,6 +18,8 @@ from shardctl.schema.waves import Wave
 
 Gate = Callable[[Wave], bool]
 """Asked before each wave after the first; a wave that it refuses is not started, nor are those behind it."""
+Upgrade = Callable[..., MigrationResult]
+"""Brings one shard to a goal, with the arguments of `apply.upgrade`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,7 @@ class Rollout:
         policy: Policy | None = None,
         gate: Gate | None = None,
         on_wait: OnWait | None = None,
+        upgrade_one: Upgrade = upgrade,
     ) -> None:
         self.plan = plan
         self.outcomes: dict[str, Outcome[MigrationResult]] = {}
@@ -60,6 +63,7 @@ class Rollout:
         self._policy = policy or Policy()
         self._gate = gate
         self._watch = Watch(on_wait)
+        self._upgrade_one = upgrade_one
         self._lock = threading.Lock()
 
     @property
@@ -118,7 +122,7 @@ class Rollout:
         return outcome.result
 
     def _upgrade(self, shard: LiveShard) -> MigrationResult:
-        return upgrade(shard, self._scripts, self.plan.goal, stop=self._watch.stop)
+        return self._upgrade_one(shard, self._scripts, self.plan.goal, stop=self._watch.stop)
 
     def _record(self, outcome: Outcome[MigrationResult]) -> Outcome[MigrationResult]:
         with self._lock:
@@ -134,6 +138,7 @@ def migrate(
     policy: Policy | None = None,
     gate: Gate | None = None,
     on_wait: OnWait | None = None,
+    upgrade_one: Upgrade = upgrade,
 ) -> Rollout:
     """Return the run of a plan, which iterating over it starts.
 
@@ -144,8 +149,9 @@ def migrate(
         policy: How it goes on.
         gate: Asked before each wave after the first.
         on_wait: Told which shards are waited for, when the run is interrupted.
+        upgrade_one: Brings one shard to the goal; `Isolation.upgrade` does so in a process of its own.
     """
-    return Rollout(fleet, plan, scripts, policy=policy, gate=gate, on_wait=on_wait)
+    return Rollout(fleet, plan, scripts, policy=policy, gate=gate, on_wait=on_wait, upgrade_one=upgrade_one)
 
 
 def _unmoved(shard: LiveShard, plan: ShardPlan) -> Outcome[MigrationResult]:

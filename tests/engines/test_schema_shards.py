@@ -11,10 +11,9 @@ from sqlalchemy import Engine, create_engine, text
 
 from shardctl.fleet import Fleet, Outcome
 from shardctl.schema.apply import MigrationResult
-from shardctl.schema.rollout import migrate
 from tests.fixtures.engines import Databases, server_url
 from tests.fixtures.histories import Revision, run_stock, state_of, write_history
-from tests.fixtures.projects import GENERIC_ENV, Project, create_places, in_shard, place_shards
+from tests.fixtures.projects import GENERIC_ENV, Project, create_places, in_shard, migrate_fleet, place_shards
 
 SQLITE = "sqlite = op.get_bind().dialect.name == 'sqlite'\n"
 LOWER = "things = sa.table(T, sa.column('id', sa.Integer), sa.column('name', sa.String))\n"
@@ -127,8 +126,7 @@ class Decoyed:
             return {name: sorted(map(tuple, connection.execute(text(f"select * from {name}")))) for name in names}
 
     def migrate(self) -> dict[str, Outcome[MigrationResult]]:
-        shards = self.fleet.shards.values()
-        return {outcome.shard_id: outcome for outcome in migrate(self.fleet, shards, self.project.scripts())}
+        return {outcome.shard_id: outcome for outcome in migrate_fleet(self.fleet, self.project.scripts())}
 
 
 _TABLES = {
@@ -307,7 +305,7 @@ def test_mysql_use_is_refused_before_the_next_statement(project: Project, mysql:
     create_places(fleet, mysql)
     write_history(project.migrations, [Revision("r1", None, f"op.execute('USE {database}')\n{CREATE}")])
 
-    (outcome,) = migrate(fleet, fleet.shards.values(), project.scripts())
+    (outcome,) = migrate_fleet(fleet, project.scripts())
 
     assert f"it left the schema `{fleet.shards['asia'].engine.url.database}` for `{database}`" in outcome.error.message
     engine = create_engine(elsewhere)
@@ -325,7 +323,7 @@ def test_mysql_schema_named_by_a_statement_is_refused(project: Project, mysql: D
     insert = f"op.execute('insert into {database}.cities values (1)')"
     write_history(project.migrations, [Revision("r1", None, CREATE), Revision("r2", "r1", insert)])
 
-    (outcome,) = migrate(fleet, fleet.shards.values(), project.scripts())
+    (outcome,) = migrate_fleet(fleet, project.scripts())
 
     assert f"it names the schema `{database}`" in outcome.error.message
     assert outcome.error.to == ("r1",)

@@ -14,6 +14,7 @@ from shardctl.errors import Abandoned, PartialFailure, Refused, ShardctlError
 
 if TYPE_CHECKING:
     from shardctl.schema.plan import MigrationPlan
+    from shardctl.schema.rollout import Upgrade
     from shardctl.schema.waves import Wave
 
 
@@ -48,6 +49,7 @@ def _confirm(plan: MigrationPlan) -> None:
 
 
 def _run(prepared: Prepared, request: Request) -> Report:
+    from shardctl.schema.apply import upgrade
     from shardctl.schema.rollout import migrate
 
     declined: list[Wave] = []
@@ -59,7 +61,13 @@ def _run(prepared: Prepared, request: Request) -> Report:
         return False
 
     rollout = migrate(
-        prepared.fleet, prepared.plan, prepared.scripts, policy=request.policy, gate=gate, on_wait=say_waiting
+        prepared.fleet,
+        prepared.plan,
+        prepared.scripts,
+        policy=request.policy,
+        gate=gate,
+        on_wait=say_waiting,
+        upgrade_one=_isolated(prepared) if request.isolate else upgrade,
     )
     interrupted, abandoned = False, tuple[str, ...]()
     report = Report(rollout, prepared.scripts)
@@ -74,6 +82,12 @@ def _run(prepared: Prepared, request: Request) -> Report:
         interrupted = True
         abandoned = error.shard_ids if isinstance(error, Abandoned) else ()
     return Report(rollout, prepared.scripts, interrupted, abandoned, bool(declined))
+
+
+def _isolated(prepared: Prepared) -> Upgrade:
+    from shardctl.schema.isolation import Isolation
+
+    return Isolation(prepared.fleet, lambda shard_id, line: diagnostics.say(f"{shard_id}: {line}")).upgrade
 
 
 def _names(wave: Wave) -> str:

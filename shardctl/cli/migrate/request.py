@@ -39,6 +39,7 @@ class Request:
     on_error: OnError = OnError.STOP
     max_failures: int | None = None
     jobs: int
+    isolate: bool = False
     dry_run: bool
     yes: bool
     format_: Format
