@@ -95,6 +95,12 @@ class Refused(ShardctlError):
     exit_code = ExitCode.REFUSED
 
 
+class Locked(ShardctlError):
+    """Another run is at work on the shard; the message names it."""
+
+    exit_code = ExitCode.LOCKED
+
+
 class Interrupted(ShardctlError):
     """Stopped by the user; the facts say what is left."""
 

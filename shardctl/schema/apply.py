@@ -1,4 +1,4 @@
-"""`migrate`: each shard to the head, by the project's own env.py, and then read back.
+"""One shard brought to a revision: locked, read, limited, run by the project's own env.py, and read back.
 
 That env.py ended without an error proves nothing: only what the shard's version table says afterwards does.
 """
@@ -6,96 +6,108 @@ That env.py ended without an error proves nothing: only what the shard's version
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+import uuid
+from contextlib import suppress
+from dataclasses import replace
 
-from alembic.runtime.migration import RevisionStep, StampStep
+from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from shardctl.errors import Interrupted, Refused, ShardctlError, ShardError
+from shardctl.errors import Refused, ShardctlError
 from shardctl.fleet import LiveShard
-from shardctl.fleet.live_shard import driver_line
+from shardctl.schema import events
 from shardctl.schema.goals import UPGRADE_TO_HEAD, Direction, Goal
+from shardctl.schema.history import Scribe
+from shardctl.schema.limits import Terms
+from shardctl.schema.results import MigrationFailed as MigrationFailed
+from shardctl.schema.results import MigrationResult as MigrationResult
+from shardctl.schema.results import failure
 from shardctl.schema.revisions import Scripts, ShardRevision, Standing, read_revisions, read_standing
-from shardctl.schema.run_env import Progress, check_place, run_env, version_table_of
-
-
-@dataclass(frozen=True, slots=True)
-class MigrationResult:
-    """One shard brought to a revision."""
-
-    from_: tuple[str, ...]
-    to: tuple[str, ...]
-    applied: tuple[str, ...] = ()
-    """The revisions that ran, first to last."""
-
-    @property
-    def outcome(self) -> str:
-        return "upgraded" if self.applied else "at head"
-
-
-class MigrationFailed(ShardError):
-    """One shard was not brought to the revision."""
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        from_: tuple[str, ...],
-        to: tuple[str, ...] | None,
-        revision: str | None,
-        is_half_done: bool,
-        facts: Sequence[str],
-        hint: str | None = None,
-    ) -> None:
-        super().__init__(message, facts=facts, hint=hint)
-        self.from_ = from_
-        self.to = to
-        """What the version table says now; None if it cannot be read."""
-        self.revision = revision
-        """The revision that failed; None if env.py did."""
-        self.is_half_done = is_half_done
-        """Whether parts of the revision may have stayed."""
+from shardctl.schema.run_env import check_place, version_table_of
+from shardctl.schema.shard_run import ShardRun
 
 
 def upgrade(
-    shard: LiveShard, scripts: Scripts, goal: Goal = UPGRADE_TO_HEAD, *, stop: threading.Event | None = None
+    shard: LiveShard,
+    scripts: Scripts,
+    goal: Goal = UPGRADE_TO_HEAD,
+    *,
+    expected: tuple[str, ...] | None = None,
+    terms: Terms | None = None,
+    stop: threading.Event | None = None,
+    on_event: events.OnEvent | None = None,
+    run_id: str | None = None,
 ) -> MigrationResult:
-    """Bring one shard to a revision.
+    """Bring one shard to a revision, up or down, or record that it is there.
 
     Args:
         shard: The shard.
         scripts: The project's revisions.
         goal: What to bring it to.
+        expected: The revisions that the plan saw; None: whatever it is at.
+        terms: How long to wait, and how often to try.
         stop: When set, no further revision is started.
+        on_event: Told what happens, from this thread.
+        run_id: Names the run in the shard's history; None: a new one.
 
     Raises:
+        Locked: Another run is at work on the shard.
         MigrationFailed: A revision, or env.py, failed; the facts say what state is left.
-        Refused: The shard's revision is unknown here, or it has tables and no revision.
+        Refused: The shard is not as planned, its revision is unknown here, or it has tables and no revision.
+        Interrupted: `stop` was set.
         ConfigError: There is no such revision, or the project has several heads.
     """
     version_table = version_table_of(shard, scripts)
     if not shard.backend.is_transactional_ddl:
         shard = replace(shard, _open=set())  # out of reach of `cancel`, which would leave half a revision
+    run = ShardRun(
+        shard,
+        scripts,
+        goal,
+        terms or Terms(),
+        stop or threading.Event(),
+        on_event or (lambda event: None),
+        Scribe(run_id or uuid.uuid4().hex, goal.direction),
+    )
     with shard.connect(read_only=False) as connection:
-        check_place(shard, connection)
-        before = read_standing(connection, scripts, version_table, goal)
-        refuse_unfit(shard, scripts, before, goal)
-        if not before.pending:
-            return MigrationResult(before.revisions, before.revisions)
-        connection.rollback()
+        with shard.backend.autocommit(connection):
+            check_place(shard, connection)
+        with run.locked(connection):
+            with shard.backend.autocommit(connection):
+                before = read_standing(connection, scripts, version_table, goal)
+            refuse_changed(before, expected)
+            refuse_unfit(shard, scripts, before, goal)
+            if not before.pending:
+                return MigrationResult(before.revisions, before.revisions, direction=goal.direction)
+            run.open_history(connection, before)
+            progress = run.run_env(connection)
+            after, unreadable = _read_back(shard, connection, version_table)
+            if progress.error is None and after is not None and after == scripts.after(goal, before.revisions):
+                return MigrationResult(before.revisions, after, tuple(run.applied_ids), goal.direction)
+            error = failure(
+                shard,
+                progress,
+                before=before.revisions,
+                after=after,
+                unreadable=unreadable,
+                attempts=run.attempts,
+            )
+            run.close_history(connection, error)
+            raise error from progress.error
 
-        def steps(revisions: tuple[str, ...]) -> Iterator[RevisionStep | StampStep]:
-            for step in scripts.steps(goal, revisions):
-                if stop is not None and stop.is_set():
-                    raise Interrupted("stopped before the next revision")
-                yield step
 
-        progress = run_env(shard, scripts, connection, steps)
-    after, unreadable = _read_back(shard, scripts)
-    if progress.error is None and after is not None and after == scripts.after(goal, before.revisions):
-        return MigrationResult(before.revisions, after, tuple(progress.applied))
-    raise _failure(shard, before, after, unreadable, progress) from progress.error
+def refuse_changed(found: ShardRevision, expected: tuple[str, ...] | None) -> None:
+    """Refuse a shard that is not where the plan saw it.
+
+    Raises:
+        Refused: It is somewhere else.
+    """
+    if expected is not None and set(found.revisions) != set(expected):
+        was, now = (", ".join(f"`{entry}`" for entry in revisions) for revisions in (expected, found.revisions))
+        raise Refused(
+            f"changed since the plan: it was at {was or 'no revision'}, and is at {now or 'no revision'}",
+            hint="run the same command again: it makes a new plan",
+        )
 
 
 def refuse_unfit(shard: LiveShard, scripts: Scripts, found: ShardRevision, goal: Goal = UPGRADE_TO_HEAD) -> None:
@@ -129,55 +141,13 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun.removesuffix('y')}ies" if noun.endswith("y") else f"{number} {noun}s"
 
 
-def _read_back(shard: LiveShard, scripts: Scripts) -> tuple[tuple[str, ...] | None, str]:
-    """Read the version table on a connection of its own."""
+def _read_back(shard: LiveShard, connection: Connection, version_table: str) -> tuple[tuple[str, ...] | None, str]:
+    """Read what is committed: on the same connection, or on a new one if env.py or the server closed it."""
     try:
-        with shard.connect() as connection:
-            return read_revisions(connection, version_table_of(shard, scripts)), ""
+        if not connection.closed and not connection.invalidated:
+            with suppress(SQLAlchemyError), shard.backend.autocommit(connection):
+                return read_revisions(connection, version_table), ""
+        with shard.connect() as new:
+            return read_revisions(new, version_table), ""
     except ShardctlError as error:
         return None, error.message
-
-
-def _failure(
-    shard: LiveShard, before: ShardRevision, after: tuple[str, ...] | None, unreadable: str, progress: Progress
-) -> ShardctlError:
-    error, revision = progress.error, progress.revision
-    if after is None:
-        left = f"its revision cannot be read now: {unreadable}"
-    else:
-        left = f"at {', '.join(f'`{entry}`' for entry in after)}" if after else "at no revision"
-    if isinstance(error, Interrupted):
-        return Interrupted(error.message, facts=[f"the shard is whole, {left}"])
-    is_half_done = revision is not None and (not shard.backend.is_transactional_ddl or progress.left_transaction)
-    if revision is None:
-        state = f"the shard is {left}" if after is not None else left
-    elif progress.left_transaction:
-        state = f"revision `{revision}` committed in an `autocommit_block` and may be half applied; the shard is {left}"
-    elif is_half_done:
-        state = f"{shard.backend.name} rolls back no CREATE or ALTER: `{revision}` may be half applied; still {left}"
-    else:
-        state = f"rolled back: still {left}"
-    return MigrationFailed(
-        _what_failed(progress),
-        from_=before.revisions,
-        to=after,
-        revision=revision,
-        is_half_done=is_half_done,
-        facts=[state],
-        hint=error.hint if isinstance(error, ShardctlError) else None,
-    )
-
-
-def _what_failed(progress: Progress) -> str:
-    where = f"revision `{progress.revision}`" if progress.revision else "env.py"
-    error = progress.error
-    if isinstance(error, ShardctlError):
-        return f"{where}: {error.message}"
-    if error is not None:
-        original = error.orig if isinstance(error, SQLAlchemyError) and hasattr(error, "orig") else None
-        return f"{where} failed: {type(original or error).__name__}: {driver_line(error)}"
-    if progress.revision:
-        return f"{where} failed, and env.py swallowed the error"
-    if progress.has_asked:
-        return "env.py ended without an error, but the version table does not have the revision"
-    return "env.py ended without `context.run_migrations()`"

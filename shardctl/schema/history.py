@@ -1,10 +1,41 @@
-"""The run history that each shard keeps of itself: what ran on it, when, by whom, and what came of it."""
+"""The run history that each shard keeps of itself: what ran on it, when, by whom, and what came of it.
+
+A row is written before its revision starts, and `done` is committed with the revision: a row that still says `running`
+when nobody holds the shard's lock belongs to a run that was killed.
+"""
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, DateTime, Integer, MetaData, String, Table, Text
+import getpass
+import os
+import socket
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    DateTime,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    insert,
+    inspect,
+    select,
+    update,
+)
+from sqlalchemy.dialects.mysql import DATETIME
+
+RUNNING, DONE, FAILED, INTERRUPTED, KILLED = "running", "done", "failed", "interrupted", "killed"
 
 metadata = MetaData()
+
+_TIME = DateTime().with_variant(DATETIME(fsp=6), "mysql", "mariadb")
 
 HISTORY = Table(
     "shardctl_history",
@@ -13,22 +44,170 @@ HISTORY = Table(
     Column("run_id", String(32), nullable=False),
     Column("revision", String(255), nullable=False),
     Column("direction", String(16), nullable=False),  # upgrade, downgrade, stamp
-    Column("started_at", DateTime(), nullable=False),  # UTC, by the clock of the machine that shardctl ran on
-    Column("finished_at", DateTime()),
+    Column("started_at", _TIME, nullable=False),  # UTC, by the clock of the machine that shardctl ran on
+    Column("finished_at", _TIME),
     Column("outcome", String(16), nullable=False),  # running, done, failed, interrupted, killed
     Column("who", String(255), nullable=False),  # user@host
     Column("pid", Integer(), nullable=False),
     Column("error", Text()),
+    mysql_engine="InnoDB",  # others would not roll back with the revision
+    mariadb_engine="InnoDB",
 )
 
 JOURNAL = Table(
     "shardctl_journal",
     metadata,
+    Column("direction", String(16), primary_key=True),
     Column("revision", String(255), primary_key=True),
     Column("statement", Integer(), primary_key=True, autoincrement=False),  # from 1, in the order of the revision
     Column("digest", String(64), nullable=False),
     Column("state", String(8), nullable=False),  # started, done
+    Column("row_count", BigInteger(), nullable=False),  # what the statement answered, for when it is skipped
+    Column("last_id", BigInteger(), nullable=False),
+    Column("statement_text", Text(), nullable=False),  # without its parameters, cut
+    mysql_engine="InnoDB",  # others would not roll back with the revision
+    mariadb_engine="InnoDB",
 )
 
 OWN_TABLES = frozenset(metadata.tables)
 """Tables that are shardctl's own: no application's, no drift, and no sign that a shard is in use."""
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryEntry:
+    """One revision in one run, as the shard remembers it."""
+
+    run_id: str
+    revision: str
+    direction: str
+    started_at: datetime
+    """UTC, with its zone; so is `finished_at`."""
+    finished_at: datetime | None
+    outcome: str
+    """`running`, `done`, `failed`, `interrupted`, `killed`."""
+    who: str
+    """user@host."""
+    pid: int
+    error: str | None
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it took; None while it runs, and if it was killed."""
+        if self.finished_at is None or self.outcome == KILLED:
+            return None
+        return (self.finished_at - self.started_at).total_seconds()
+
+
+def read_runs(connection: Connection, limit: int = 20) -> tuple[HistoryEntry, ...]:
+    """Return a shard's latest entries, newest first; none where shardctl has not run.
+
+    Args:
+        connection: The shard's connection.
+        limit: Entries at most.
+    """
+    if not inspect(connection).has_table(HISTORY.name):
+        return ()
+    columns = [column for column in HISTORY.columns if column.name != "id"]
+    rows = connection.execute(select(*columns).order_by(HISTORY.c.id.desc()).limit(limit))
+    return tuple(_entry(row._asdict()) for row in rows)
+
+
+def read_last_run(connection: Connection) -> HistoryEntry | None:
+    """Return the latest entry of a shard."""
+    return next(iter(read_runs(connection, 1)), None)
+
+
+def read_running(connection: Connection) -> HistoryEntry | None:
+    """Return the latest entry of a shard if it says `running`."""
+    last = read_last_run(connection)
+    return last if last is not None and last.outcome == RUNNING else None
+
+
+def _entry(row: dict[str, Any]) -> HistoryEntry:
+    for name in ("started_at", "finished_at"):
+        row[name] = row[name].replace(tzinfo=UTC) if row[name] is not None else None
+    return HistoryEntry(**row)
+
+
+@dataclass(frozen=True, slots=True)
+class Scribe:
+    """Writes one run's part of one shard's history."""
+
+    run_id: str
+    direction: str
+
+    def open(self, connection: Connection, tables: tuple[Table, ...], found: frozenset[str]) -> None:
+        """Create shardctl's tables where they are missing, and close what a killed run left open.
+
+        Args:
+            connection: The shard's connection; the shard's lock is held.
+            tables: The tables that are needed.
+            found: The names of those that are there.
+        """
+        for table in tables:
+            if table.name not in found:
+                table.create(connection, checkfirst=False)
+        if HISTORY.name in found:
+            connection.execute(_close_rows(KILLED, None).where(HISTORY.c.outcome == RUNNING))
+
+    def start(self, connection: Connection, revision: str) -> None:
+        """Write that a revision runs."""
+        connection.execute(insert(HISTORY).values(self._row(revision)))
+
+    def finish(self, connection: Connection, following: str | None) -> None:
+        """Write, in the revision's own transaction, that it is done, and which one runs now.
+
+        Args:
+            connection: The connection that the revision ran on.
+            following: The revision that comes next; None after the last one.
+        """
+        done = self._own_rows(_close_rows(DONE, None))
+        if following is None:
+            connection.execute(done)
+        elif connection.dialect.name == "postgresql":  # in one round trip
+            connection.execute(
+                insert(HISTORY).values(self._row(following)).add_cte(done.returning(HISTORY.c.id).cte("done"))
+            )
+        else:
+            connection.execute(done)
+            self.start(connection, following)
+
+    def close(self, connection: Connection, outcome: str, error: str | None) -> None:
+        """Write what came of the revision that runs, and is not done."""
+        connection.execute(self._own_rows(_close_rows(outcome, error)))
+
+    def withdraw(self, connection: Connection) -> None:
+        """Take back that a revision runs: the run ended before it started."""
+        connection.execute(self._own_rows(HISTORY.delete()))
+
+    def _own_rows(self, statement: Any) -> Any:
+        return statement.where(HISTORY.c.run_id == self.run_id, HISTORY.c.outcome == RUNNING)
+
+    def _row(self, revision: str) -> dict[str, Any]:
+        return {
+            "run_id": self.run_id,
+            "revision": revision,
+            "direction": self.direction,
+            "started_at": _now(),
+            "outcome": RUNNING,
+            "who": who(),
+            "pid": os.getpid(),
+        }
+
+
+def _close_rows(outcome: str, error: str | None) -> Any:
+    return update(HISTORY).values(outcome=outcome, finished_at=_now(), error=error)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
+@cache
+def who() -> str:
+    """Return who runs shardctl, as user@host."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user need not have a name
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"[:255]

@@ -26,7 +26,7 @@ from shardctl.schema.run_env import shard_revision
 from shardctl.topology.model import Shard, ShardedTable, ShardMap
 from shardctl.topology.strategies import Directory
 from tests.fixtures.engines import Databases, server_url
-from tests.fixtures.projects import KINDS, Project, in_shard, place_shards
+from tests.fixtures.projects import KINDS, Project, in_shard, place_shards, table_names
 
 ROOT = Path(__file__).parents[2]
 MIGRATIONS = ROOT / "migrations"
@@ -81,7 +81,7 @@ def results(outcomes: dict[str, Outcome[InitResult]]) -> dict[str, InitResult]:
 
 def tables_of(fleet: Fleet, shard_id: str) -> list[str]:
     with fleet.shards[shard_id].engine.connect() as connection:
-        return sorted(inspect(connection).get_table_names())
+        return table_names(connection)
 
 
 @pytest.mark.parametrize("source", ["migrations", "models"])

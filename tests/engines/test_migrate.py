@@ -31,6 +31,7 @@ from tests.fixtures.projects import (
     in_shard,
     migrate_fleet,
     place_shards,
+    table_names,
 )
 
 CREATE = """
@@ -202,7 +203,7 @@ def assert_five_revisions(live: object, name: str) -> None:
     assert in_shard(live, "select version_num from alembic_version") == [("r5",)]
     with live.engine.connect() as connection:
         inspector = inspect(connection)
-        assert sorted(inspector.get_table_names()) == ["alembic_version", "cities", "weather_reports"]
+        assert table_names(connection) == ["alembic_version", "cities", "weather_reports"]
         assert [index["name"] for index in inspector.get_indexes("cities")] == ["ix_cities_tag"]
 
 
@@ -342,7 +343,7 @@ def test_schemas_never_touch_the_default_schema(option: str, postgresql: Databas
         assert in_shard(live, f'select * from "{schema}".alembic_version') == [("r2",)]
     with admin.connect() as connection:
         assert connection.execute(text("select * from public.cities")).all() == [(1, "decoy")]
-        assert sorted(inspect(connection).get_table_names("public")) == ["alembic_version", "cities", "places"]
+        assert table_names(connection, "public") == ["alembic_version", "cities", "places"]
     admin.dispose()
 
 
@@ -446,7 +447,7 @@ def test_failed_revision_leaves_nothing(env: str, project: Project, databases: D
         assert outcome.error.facts == ("rolled back: still at `r1`",)
     for live in fleet.shards.values():
         with live.engine.connect() as connection:
-            assert sorted(inspect(connection).get_table_names()) == ["alembic_version", "cities"]
+            assert table_names(connection) == ["alembic_version", "cities"]
         assert in_shard(live, "select * from cities") == [(1, "one")]
 
     broken.write_text(broken.read_text().replace("raise", "LookupError"))
@@ -496,7 +497,7 @@ def test_killed_sqlite_revision_leaves_nothing(project: Project, tmp_path: Path)
     assert done.returncode == 9
     fleet = project.open()
     with fleet.shards["asia"].engine.connect() as connection:
-        assert inspect(connection).get_table_names() == []
+        assert table_names(connection) == []
     project.write_revision("r1", None, CREATE)
     assert upgrade(fleet.shards["asia"], project.scripts()).to == ("r1",)
 
@@ -586,7 +587,7 @@ def test_password_with_signs(project: Project, postgresql: Databases) -> None:
         assert "%" in env_url(fleet.shards["asia"]).render_as_string(hide_password=False)
         assert run(fleet, project.scripts())["asia"].result.to == ("r1",)
         with admin.connect() as connection:
-            assert inspect(connection).get_table_names("own") == ["alembic_version", "cities"]
+            assert table_names(connection, "own") == ["alembic_version", "cities"]
     finally:
         with admin.begin() as connection:
             connection.execute(text(f"drop owned by {role} cascade"))
@@ -668,7 +669,7 @@ def test_interrupt_waits_for_revisions_that_cannot_be_rolled_back(project: Proje
     time.sleep(0.5)
     for live in fleet.shards.values():
         with live.engine.connect() as connection:
-            tables = inspect(connection).get_table_names()
+            tables = table_names(connection)
             revision = read_revisions(connection)
         if databases.engine == "mysql":
             assert in_shard(live, "select id from cities") == [(1,)]

@@ -6,6 +6,7 @@ A backend never holds a connection: it is given one, and says or does what its e
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from shardctl.fleet.backends.mysql import MYSQL
@@ -81,6 +82,10 @@ class Backend(Protocol):
 
     def end_read_only(self, connection: Connection) -> None:
         """Undo `begin_read_only`, for a connection that goes back to an application's pool."""
+        ...
+
+    def autocommit(self, connection: Connection) -> AbstractContextManager[None]:
+        """Commit what runs inside, with as few round trips as the engine allows; nothing is in a transaction after."""
         ...
 
     def cancel(self, engine: Engine, dbapi_connection: Any) -> None:

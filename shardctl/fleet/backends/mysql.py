@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import closing, suppress
+from contextlib import AbstractContextManager, closing, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import event, text
 
-from shardctl.fleet.backends.server import on_server
+from shardctl.fleet.backends.server import committed, on_server
 
 if TYPE_CHECKING:
     from sqlalchemy import URL, Connection, Engine
@@ -76,6 +76,9 @@ class MySQL:
 
     def end_read_only(self, connection: Connection) -> None:
         """Do nothing: connections to a server are closed after use, not returned."""
+
+    def autocommit(self, connection: Connection) -> AbstractContextManager[None]:
+        return committed(connection)
 
     def cancel(self, engine: Engine, dbapi_connection: Any) -> None:
         with suppress(Exception):  # it may be closed by now

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -79,6 +80,18 @@ class PostgreSQL:
 
     def end_read_only(self, connection: Connection) -> None:
         """Do nothing: connections to a server are closed after use, not returned."""
+
+    @contextmanager
+    def autocommit(self, connection: Connection) -> Iterator[None]:
+        connection.rollback()
+        driver: Any = connection.connection.driver_connection
+        was_autocommit, driver.autocommit = driver.autocommit, True
+        try:
+            yield
+        finally:
+            if not connection.closed and not connection.invalidated:
+                connection.rollback()  # SQLAlchemy's own notion of a transaction: nothing is sent
+                driver.autocommit = was_autocommit
 
     def cancel(self, engine: Engine, dbapi_connection: Any) -> None:
         with suppress(Exception):  # it may be closed by now

@@ -27,3 +27,10 @@ def on_server(engine: Engine) -> Iterator[Connection]:
         raise ShardUnreachable(f"cannot connect to {engine.url.render_as_string()}") from error
     with connection:
         yield connection.execution_options(isolation_level="AUTOCOMMIT")
+
+
+@contextmanager
+def committed(connection: Connection) -> Iterator[None]:
+    """Commit at the end."""
+    yield
+    connection.commit()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shardctl.errors import ShardError, ShardUnreachable
+from shardctl.fleet.backends.server import committed
 
 if TYPE_CHECKING:
     from sqlalchemy import URL, Connection, Engine
@@ -67,6 +68,9 @@ class SQLite:
 
     def end_read_only(self, connection: Connection) -> None:
         connection.exec_driver_sql("PRAGMA query_only = OFF")
+
+    def autocommit(self, connection: Connection) -> AbstractContextManager[None]:
+        return committed(connection)
 
     def cancel(self, engine: Engine, dbapi_connection: Any) -> None:
         with suppress(Exception):  # it may be closed by now

@@ -1,0 +1,139 @@
+"""One run on one shard: its lock, its limits, its history, and another attempt where others were in the way."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import dataclass, field
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
+
+from shardctl.errors import Interrupted, ShardctlError
+from shardctl.fleet import LiveShard
+from shardctl.fleet.live_shard import driver_line
+from shardctl.schema import events
+from shardctl.schema.goals import Goal
+from shardctl.schema.history import FAILED, HISTORY, INTERRUPTED, Scribe, who
+from shardctl.schema.limits import Terms, is_lock_timeout, pause_s, set_limits
+from shardctl.schema.locks import held
+from shardctl.schema.revisions import Scripts, ShardRevision, revision_of
+from shardctl.schema.run_env import run_env
+from shardctl.schema.shard_environment import Progress, Step
+
+
+@dataclass(slots=True)
+class ShardRun:
+    """What one run does on one shard: the `Course` of its env.py."""
+
+    shard: LiveShard
+    scripts: Scripts
+    goal: Goal
+    terms: Terms
+    stop: threading.Event
+    tell: events.OnEvent
+    scribe: Scribe
+    attempts: int = 1
+    applied_ids: list[str] = field(default_factory=list)
+    _own: Connection | None = None
+    _planned: list[Step] = field(default_factory=list)
+    _has_history: bool = False
+    _started: float = 0.0
+    _is_waiting: bool = True
+    """Whether the revision that the history says runs has not started."""
+
+    @contextmanager
+    def locked(self, connection: Connection) -> Iterator[None]:
+        """Hold the shard's lock, and limit the session that has it."""
+        backend, wait_s = self.shard.backend, self.terms.lock_wait_s
+        if self._own is None:
+            self._own = connection
+        with held(self.shard, connection, wait_s=wait_s, stop=self.stop, on_event=self.tell):
+            with backend.autocommit(connection):
+                set_limits(connection, self.terms, f"shardctl {who()} pid {os.getpid()}")
+            yield
+
+    def open_history(self, connection: Connection, before: ShardRevision) -> None:
+        try:
+            with self.shard.backend.autocommit(connection):
+                self.scribe.open(connection, (HISTORY,), before.own_tables)
+                self.scribe.start(connection, before.pending[0])
+        except SQLAlchemyError as error:
+            connection.rollback()
+            self.tell(events.HistoryNotKept(self.shard.shard_id, self.shard.failure(error).message))
+        else:
+            self._has_history = True
+
+    def close_history(self, connection: Connection, error: ShardctlError) -> None:
+        """Write how the run failed, if that can be written."""
+        if not self._has_history:
+            return
+        with suppress(SQLAlchemyError, ShardctlError):
+            if connection.closed or connection.invalidated:
+                with self.shard.connect(read_only=False) as new, self.shard.backend.autocommit(new):
+                    self._write_end(new, error)
+            else:
+                with self.shard.backend.autocommit(connection):
+                    self._write_end(connection, error)
+
+    def _write_end(self, connection: Connection, error: ShardctlError) -> None:
+        if isinstance(error, Interrupted) and self._is_waiting:
+            self.scribe.withdraw(connection)
+        else:
+            self.scribe.close(connection, INTERRUPTED if isinstance(error, Interrupted) else FAILED, error.message)
+
+    def run_env(self, connection: Connection) -> Progress:
+        """Run env.py, again where it only had to wait for others."""
+        while True:
+            progress = run_env(self.shard, self.scripts, connection, self)
+            if not self._is_worth_another(progress) or connection.closed or connection.invalidated:
+                return progress
+            connection.rollback()
+            wait_s = pause_s(self.attempts)
+            assert progress.error is not None
+            revision, error = progress.revision, driver_line(progress.error)
+            self.tell(events.Retried(self.shard.shard_id, revision, self.attempts, wait_s, error))
+            if self.stop.wait(wait_s):
+                progress.error = Interrupted("stopped before another attempt")
+                return progress
+            self.attempts += 1
+
+    def _is_worth_another(self, progress: Progress) -> bool:
+        is_whole = self.shard.backend.is_transactional_ddl and not progress.left_transaction
+        return is_whole and self.attempts <= self.terms.retries and is_lock_timeout(progress.error)
+
+    def on_connection(self, connection: Connection) -> AbstractContextManager[None]:
+        # An env.py that closed the connection that it was given has let go of the lock, too.
+        is_lost = self._own is not None and self._own.closed and self.shard.backend.name != "sqlite"
+        return self.locked(connection) if is_lost else nullcontext()
+
+    def steps(self, revisions: tuple[str, ...]) -> Iterator[Step]:
+        self._planned = self.scripts.steps(self.goal, revisions)
+        for step in self._planned:
+            if self.stop.is_set():
+                raise Interrupted("stopped before the next revision")
+            yield step
+
+    @contextmanager
+    def around(self, step: Step, connection: Connection) -> Iterator[None]:
+        self._is_waiting, self._started = False, time.monotonic()
+        self.tell(events.RevisionStarted(self.shard.shard_id, revision_of(step), self.goal.direction, *self._at(step)))
+        yield
+
+    def applied(self, step: Step, connection: Connection) -> None:
+        number, total = self._at(step)
+        if self._has_history:
+            following = revision_of(self._planned[number]) if number < len(self._planned) else None
+            self.scribe.finish(connection, following)
+        self._is_waiting, self.attempts = True, 1
+        self.applied_ids.append(revision_of(step))
+        seconds = time.monotonic() - self._started
+        self.tell(
+            events.RevisionFinished(self.shard.shard_id, revision_of(step), self.goal.direction, seconds, number, total)
+        )
+
+    def _at(self, step: Step) -> tuple[int, int]:
+        return self._planned.index(step) + 1, len(self._planned)
