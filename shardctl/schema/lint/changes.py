@@ -91,6 +91,7 @@ class Revision:
     id: str
     path: str
     engine: str
+    is_mariadb: bool = False
     changes: list[Change] = field(default_factory=list)
     recreated: list[tuple[str, int | None]] = field(default_factory=list)
     reads: list[tuple[int | None, str]] = field(default_factory=list)

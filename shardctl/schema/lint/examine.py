@@ -142,12 +142,24 @@ def _examine_group(
         if not concerned:
             _revision(script, [record(script, scripts, dialect, named)], group[0], history)  # into the history
             continue
-        revision = _revision(script, _record_all(script, scripts, dialect, named), group[0], history)
-        source = sources[script.revision]
-        revision.downgrade, revision.misspelt = source.downgrade, source.misspelt(list(RULES))
-        for rule in RULES.values():
-            for hit in rule.hits(revision):
-                yield from _findings(rule, hit, revision, concerned, history)
+        recordings = _record_all(script, scripts, dialect, named)
+        asks_shard = any(recording.asks_shard for recording in recordings)
+        first = _revision(script, recordings, group[0], history)
+        yield from _apply_rules(first, sources, concerned[:1] if asks_shard else concerned, history)
+        if asks_shard:
+            for target in concerned[1:]:
+                recordings = _record_all(script, scripts, dialect, target.shard_id or "")
+                yield from _apply_rules(_revision(script, recordings, target, history), sources, [target], history)
+
+
+def _apply_rules(
+    revision: Revision, sources: dict[str, Source], targets: Sequence[Target], history: History
+) -> Iterator[Finding]:
+    source = sources[revision.id]
+    revision.downgrade, revision.misspelt = source.downgrade, source.misspelt(list(RULES))
+    for rule in RULES.values():
+        for hit in rule.hits(revision):
+            yield from _findings(rule, hit, revision, targets, history)
 
 
 def _record_all(script: Script, scripts: Scripts, dialect: Dialect, shard_id: str) -> list[Recording]:
@@ -159,7 +171,7 @@ def _record_all(script: Script, scripts: Scripts, dialect: Dialect, shard_id: st
 
 
 def _revision(script: Script, recordings: list[Recording], target: Target, history: History) -> Revision:
-    revision = Revision(script.revision, script.path, target.engine)
+    revision = Revision(script.revision, script.path, target.engine, is_mariadb=is_mariadb(target.dialect))
     revision.cascading, revision.types, revision.proven = history.cascading, dict(history.types), history.proven
     runs = [
         [change for recorded in run.recorded for change in changes_of(recorded, target.dialect)] for run in recordings
@@ -176,6 +188,11 @@ def _revision(script: Script, recordings: list[Recording], target: Target, histo
     revision.reads = list(dict.fromkeys(read for run in recordings for read in run.reads))
     revision.error = next((run.error for run in recordings if run.error is not None), None)
     return revision
+
+
+def is_mariadb(dialect: Dialect) -> bool:
+    """Say whether an engine is known to be MariaDB: by its URL, or because it was connected to."""
+    return bool(getattr(dialect, "is_mariadb", False))
 
 
 def _place(change: Change) -> tuple[object, ...]:
@@ -203,7 +220,7 @@ def _is_hurt(rule: Rule, hit: Hit, revision: Revision, target: Target, history: 
         return False
     if not rule.spares_new_tables:
         return True
-    maker = hit.made_by or history.created_by.get(hit.table, "")
+    maker = history.created_by.get(hit.table, "") if hit.made_by is None else hit.made_by
     return not maker or (maker != revision.id and not (target.is_at_once and maker in target.revisions))
 
 
@@ -217,7 +234,7 @@ def _merged(one: Finding, other: Finding) -> Finding:
 
 
 def _by_dialect(targets: Sequence[Target]) -> list[list[Target]]:
-    groups: dict[str, list[Target]] = {}
+    groups: dict[tuple[object, ...], list[Target]] = {}
     for target in targets:
-        groups.setdefault(target.dialect.name, []).append(target)
+        groups.setdefault((target.dialect.name, is_mariadb(target.dialect)), []).append(target)
     return list(groups.values())

@@ -60,10 +60,8 @@ class Recording:
     """Where, and what, only a real database knows."""
     error: tuple[int | None, str] | None = None
     """Where, and why, it did not come to its end."""
-
-    @property
-    def is_complete(self) -> bool:
-        return self.error is None
+    asks_shard: bool = False
+    """Whether it asked on which shard it runs."""
 
 
 def record(script: Script, scripts: Scripts, dialect: Dialect, shard_id: str, *, says_yes: bool = False) -> Recording:
@@ -190,14 +188,44 @@ class _Batch(BatchOperations):
             self.collected.append((operation, line_of(self._outer.path)))
 
 
+class _Attributes(dict[str, Any]):
+    """What `config.attributes` is."""
+
+    def __init__(self, recording: Recording, **values: Any) -> None:
+        super().__init__(values)
+        self._recording = recording
+
+    def __getitem__(self, key: str) -> Any:
+        self._recording.asks_shard |= key == "shard"
+        return super().__getitem__(key)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self._recording.asks_shard |= key == "shard"
+        return super().get(key, default)
+
+
+class _Options(Namespace):
+    """What `config.cmd_opts` is, where `context.get_x_argument()` looks."""
+
+    def __init__(self, recording: Recording, **values: Any) -> None:
+        super().__init__(**values)
+        self._recording = recording
+
+    @property
+    def x(self) -> list[str]:
+        self._recording.asks_shard = True
+        return list(self._x)
+
+
 @contextmanager
 def _environment(
     script: Script, scripts: Scripts, dialect: Dialect, shard_id: str, recording: Recording, *, says_yes: bool
 ) -> Iterator[None]:
     config = scripts.settings.new_config()
-    config.attributes["shard"] = shard_id
-    config.cmd_opts = Namespace(
-        x=[f"shard={shard_id}"],
+    config.attributes = _Attributes(recording, shard=shard_id)
+    config.cmd_opts = _Options(
+        recording,
+        _x=[f"shard={shard_id}"],
         cmd=(command.upgrade, ["revision"], ["sql", "tag"]),
         revision="head",
         sql=False,

@@ -28,8 +28,8 @@ class Hit:
     line: int | None
     table: str = ""
     words: Mapping[str, Any] = field(default_factory=dict)
-    made_by: str = ""
-    """The revision that made the table, if it is known."""
+    made_by: str | None = None
+    """The revision that made the table as it was then; empty if none is known; None if that was not looked up."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Column, Index
+from sqlalchemy import Column, Index, PrimaryKeyConstraint, UniqueConstraint
 from sqlalchemy.types import JSON, LargeBinary, String
 
 from shardctl.schema.lint.changes import DATA, Change, Kind, Revision
@@ -40,13 +40,17 @@ def type_copies(revision: Revision) -> Iterator[Change]:
 @lock(
     "MY02",
     Severity.WARNING,
-    "foreign key or primary key that copies the table",
-    why="adding a {constraint} copies `{table}`, and writes to it wait until that is done",
+    "key that is changed by copying the table",
+    why="`{table}` is copied for the {constraint}, and writes to it wait until that is done",
     safer="do it in a quiet hour, or with gh-ost or pt-online-schema-change",
 )
 def key_copies(revision: Revision) -> Iterator[Change]:
-    """A foreign key is added in place only while `foreign_key_checks` is off, and then no old row is checked."""
-    yield from (c for c in revision.of(Kind.ADD_CONSTRAINT) if c.constraint in {"foreign key", "primary key"})
+    """A foreign key is added in place only while `foreign_key_checks` is off, and then no old row is checked.
+
+    Dropping a primary key copies the table as well, unless the same statement adds another one.
+    """
+    yield from (change for change in revision.of(Kind.ADD_CONSTRAINT) if change.constraint == "foreign key")
+    yield from (change for change in revision.of(Kind.DROP_CONSTRAINT) if change.constraint == "primary key")
 
 
 @lock(
@@ -73,10 +77,13 @@ def column_copies(revision: Revision) -> Iterator[Hit]:
     safer='op.create_index(…, mysql_length={{"{column}": 255}}), or make the column a VARCHAR',
 )
 def index_without_length(revision: Revision) -> Iterator[Hit]:
-    """An index holds 3072 bytes at most, so a type without a limit can be indexed by its beginning only."""
+    """An index holds 3072 bytes at most, so a type without a limit can be indexed by its beginning only.
+
+    MariaDB cuts by itself, and hashes what is UNIQUE; it refuses a primary key all the same.
+    """
     types = _types(revision)
     for change in revision.changes:
-        for line, table, column in _indexed(change):
+        for line, table, column in _indexed(change, primary_only=revision.is_mariadb):
             type_ = types.get((table, column))
             if type_ is not None and _has_no_limit(type_) and column not in change.prefixed:
                 yield Hit(line, table, {"column": column, "type": type_.__class__.__name__})
@@ -105,7 +112,7 @@ def partial_index(revision: Revision) -> Iterator[Hit]:
 )
 def default_on_text(revision: Revision) -> Iterator[Hit]:
     """BLOB, TEXT and JSON take a default only as an expression in parentheses."""
-    for change in revision.of(Kind.CREATE_TABLE, Kind.ADD_COLUMN):
+    for change in [] if revision.is_mariadb else revision.of(Kind.CREATE_TABLE, Kind.ADD_COLUMN):
         items = change.column if change.kind is Kind.CREATE_TABLE else [change.column]
         for item in items or ():
             if isinstance(item, Column) and _has_no_limit(item.type) and _is_literal(item.server_default):
@@ -137,19 +144,25 @@ def _types(revision: Revision) -> dict[tuple[str, str], Any]:
     return types
 
 
-def _indexed(change: Change) -> Iterator[tuple[int | None, str, str]]:
-    if change.kind is Kind.CREATE_INDEX or (
-        change.kind is Kind.ADD_CONSTRAINT and change.constraint in {"unique", "primary key"}
-    ):
+def _indexed(change: Change, *, primary_only: bool) -> Iterator[tuple[int | None, str, str]]:
+    """Return where columns are indexed: the line, the table, the column."""
+    kinds = {"primary key"} if primary_only else {"primary key", "unique", "index"}
+    of_change = "index" if change.kind is Kind.CREATE_INDEX else change.constraint
+    if change.kind in {Kind.CREATE_INDEX, Kind.ADD_CONSTRAINT} and of_change in kinds:
         yield from ((change.line, change.table, column) for column in change.columns)
-    if change.kind is Kind.CREATE_TABLE:
-        for item in change.column or ():
-            if isinstance(item, Column) and (item.index or item.unique or item.primary_key):
-                yield change.line, change.table, item.name
-            elif isinstance(item, Index) or hasattr(item, "_pending_colargs"):
-                names = getattr(item, "_pending_colargs", ())
-                is_key = type(item).__name__ in {"UniqueConstraint", "PrimaryKeyConstraint", "Index"}
-                yield from ((change.line, change.table, name) for name in names if is_key and isinstance(name, str))
+    for item in (change.column or ()) if change.kind is Kind.CREATE_TABLE else ():
+        yield from ((change.line, change.table, column) for column in _indexed_by(item, kinds))
+
+
+def _indexed_by(item: Any, kinds: set[str]) -> Iterator[str]:
+    """Return the columns that a part of a new table indexes."""
+    if isinstance(item, Column):
+        said = {"primary key": item.primary_key, "unique": item.unique, "index": item.index}
+        if any(said[kind] for kind in kinds):
+            yield item.name
+    classes = {UniqueConstraint: "unique", PrimaryKeyConstraint: "primary key", Index: "index"}
+    if classes.get(type(item)) in kinds:
+        yield from (name for name in item._pending_colargs if isinstance(name, str))
 
 
 def _has_no_limit(type_: Any) -> bool:
