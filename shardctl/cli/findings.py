@@ -42,12 +42,16 @@ def write(report: Report, format_: LintFormat) -> None:
         output.write(json.dumps(_sarif(report.findings), indent=2) + "\n")
     else:
         extra = {"examined": list(report.examined), "allowed": len(report.allowed)}
-        output.emit(COLUMNS, [_row(finding) for finding in report.findings], Format(format_.value), extra=extra)
+        is_flat = format_ in (LintFormat.CSV, LintFormat.MARKDOWN)
+        rows = [_row(finding, is_flat=is_flat) for finding in report.findings]
+        output.emit(COLUMNS, rows, Format(format_.value), extra=extra)
 
 
-def _row(finding: Finding) -> list[object]:
-    place = [finding.path, finding.line, finding.revision, list(finding.engines), list(finding.shards)]
-    return [finding.code, finding.severity.value, *place, finding.why, finding.safer]
+def _row(finding: Finding, *, is_flat: bool) -> list[object]:
+    names = [list(finding.engines), list(finding.shards)]
+    lists = [", ".join(entry) if is_flat else entry for entry in names]
+    place = [finding.path, finding.line, finding.revision]
+    return [finding.code, finding.severity.value, *place, *lists, finding.why, finding.safer]
 
 
 def _readable(findings: Sequence[Finding]) -> str:

@@ -7,6 +7,7 @@ an `if` are seen.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 from sqlalchemy import inspection
@@ -82,6 +83,18 @@ class RecordingConnection(MockConnection):
     def scalars(self, statement: Any, parameters: Any = None, **options: Any) -> Any:
         return self._execute(statement, parameters)
 
+    def begin(self) -> _Transaction:
+        return _Transaction()
+
+    def begin_nested(self) -> _Transaction:
+        return _Transaction()
+
+    def commit(self) -> None:
+        self._record("COMMIT", None)
+
+    def rollback(self) -> None:
+        self._record("ROLLBACK", None)
+
     def in_transaction(self) -> bool:
         return False  # Alembic asks before it lets `autocommit_block` begin
 
@@ -105,6 +118,18 @@ class RecordingConnection(MockConnection):
                 self.note("the rows of a RETURNING")
             self._record(statement, parameters)
         return LiveResult(says_yes=self.says_yes)
+
+
+class _Transaction(AbstractContextManager["_Transaction"]):
+    """What `begin_nested()` returns."""
+
+    def __exit__(self, *raised: object) -> None:
+        """Let through what was raised."""
+
+    def commit(self) -> None:
+        """Do nothing."""
+
+    rollback = close = commit
 
 
 class _AnyName(str):
@@ -137,5 +162,4 @@ class _AnyList(list[Any]):
 
 @inspection._inspects(RecordingConnection)
 def _inspect(connection: RecordingConnection) -> LiveInspector:
-    connection.note("`sa.inspect()`")
     return LiveInspector(connection)

@@ -70,6 +70,11 @@ def test_what_revisions_ask_of_op_and_context(engine: str, project: Project) -> 
         meta.create_all(op.get_bind())
         op.get_bind().exec_driver_sql("INSERT INTO t (id, n) VALUES (2, 'c')")
         op.get_bind().execution_options(isolation_level="AUTOCOMMIT")
+        from sqlalchemy.orm import Session
+        with Session(op.get_bind()) as session:
+            session.execute(sa.text("DELETE FROM by_session"))
+        with op.get_bind().begin_nested() as savepoint:
+            savepoint.rollback()
         op.drop_table("made")
         op.drop_table("reached")
         """,
@@ -77,6 +82,7 @@ def test_what_revisions_ask_of_op_and_context(engine: str, project: Project) -> 
     found = report(project, engine)
     assert [finding.why for finding in found.findings if finding.code in {"IN02", "IN03", "EN01"}] == []
     assert dropped(project, engine) == ["reached"]  # `made` is new: `create_all` was recorded
+    assert ["`by_session`" in finding.why for finding in found.findings if finding.code == "DS04"] == [True]
 
 
 def test_both_answers_of_a_question_are_followed(project: Project) -> None:
@@ -109,12 +115,12 @@ def test_both_answers_of_a_question_are_followed(project: Project) -> None:
 @pytest.mark.parametrize(
     ("body", "what"),
     [
-        ("from sqlalchemy.orm import Session\nSession(op.get_bind()).query(sa.column('a')).all()", "get_bind"),
+        ("from sqlalchemy.orm import Session\nSession(op.get_bind()).query(sa.column('a')).all()", "of a result"),
         ("sa.Table('t', sa.MetaData(), autoload_with=op.get_bind())", "inspect"),
         ("sa.MetaData().reflect(op.get_bind())", "inspect"),
         ("op.run_async(print)", "op.run_async"),
         ("op.get_bind().execute(sa.select(sa.column('a'))).one()", "`one`"),
-        ("op.get_bind().begin()", "get_bind().begin"),
+        ("op.get_bind().connection", "get_bind().connection"),
         ("assert op.get_bind().execute(sa.select(sa.column('a'))).all()", "AssertionError"),
     ],
 )

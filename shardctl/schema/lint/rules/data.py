@@ -48,7 +48,7 @@ def drop_table(revision: Revision) -> Iterator[Change]:
     Severity.WARNING,
     "narrower type",
     why="from {old} to {type}: values of `{table}.{column}` may not fit; the statement fails, or cuts them",
-    safer="look for values that do not fit on every shard first: shardctl query",
+    safer='look for such values first: shardctl query "SELECT count(*) FROM {table} WHERE length({column}) > …"',
 )
 def narrower_type(revision: Revision) -> Iterator[Change]:
     """PostgreSQL and a strict MySQL refuse values that do not fit, so the revision fails on the shards that have some.
@@ -77,7 +77,7 @@ def delete_all(revision: Revision) -> Iterator[Change]:
     "DM01",
     Severity.WARNING,
     "all rows updated in one statement",
-    why="every row of `{table}` is locked until the revision ends, and the undo log holds all of them",
+    why="every row of `{table}` is written in one transaction: writers wait, and a failure rolls all of it back",
     safer="update in batches by key: WHERE id > … ORDER BY id LIMIT 1000, each in a transaction of its own",
 )
 def update_all(revision: Revision) -> Iterator[Change]:

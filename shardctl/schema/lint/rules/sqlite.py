@@ -43,11 +43,12 @@ def no_such_alter(revision: Revision) -> Iterator[Hit]:
     "SQ02",
     Severity.ERROR,
     "column that SQLite refuses to add",
+    spares_new_tables=True,
     why="SQLite refuses to add `{column}`: {what}",
     safer='with op.batch_alter_table("{table}", recreate="always") as batch: batch.add_column(…)',
 )
 def column_refused(revision: Revision) -> Iterator[Hit]:
-    """ADD COLUMN takes no UNIQUE or PRIMARY KEY, no NOT NULL without a default, and no default that is computed.
+    """ADD COLUMN takes no UNIQUE or PRIMARY KEY, and, where there are rows, no value that is computed.
 
     In batch mode the table is copied into a new one, which takes all of them.
     """
@@ -57,7 +58,12 @@ def column_refused(revision: Revision) -> Iterator[Hit]:
             continue
         what = _refused(change)
         if what:
-            yield Hit(change.line, change.table, {"column": change.name, "table": change.table, "what": what})
+            is_always = "UNIQUE" in what  # also where the table is new and has no rows: then it is named to nobody
+            yield Hit(
+                change.line,
+                "" if is_always else change.table,
+                {"column": change.name, "table": change.table, "what": what},
+            )
 
 
 @sqlite(
@@ -84,8 +90,6 @@ def _refused(change: Change) -> str:
         return "it is UNIQUE or a primary key"
     if change.generated == "stored":
         return "it is a stored generated column"
-    if not change.is_nullable and not change.has_default and change.generated != "virtual":
-        return "it is NOT NULL and has no default"
     if re.search(r"\bCURRENT_(?:TIME|DATE)|\w\(", change.default, re.I):
         return f"its default is computed (`{change.default}`), which fails if there are rows"
     return ""
