@@ -89,6 +89,9 @@ class RecordingConnection(MockConnection):
     def begin_nested(self) -> _Transaction:
         return _Transaction()
 
+    def close(self) -> None:
+        """Do nothing: a session gives back what it was lent."""
+
     def commit(self) -> None:
         self._record("COMMIT", None)
 
@@ -122,6 +125,8 @@ class RecordingConnection(MockConnection):
 
 class _Transaction(AbstractContextManager["_Transaction"]):
     """What `begin_nested()` returns."""
+
+    is_active = True
 
     def __exit__(self, *raised: object) -> None:
         """Let through what was raised."""

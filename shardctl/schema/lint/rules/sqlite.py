@@ -58,12 +58,8 @@ def column_refused(revision: Revision) -> Iterator[Hit]:
             continue
         what = _refused(change)
         if what:
-            is_always = "UNIQUE" in what  # also where the table is new and has no rows: then it is named to nobody
-            yield Hit(
-                change.line,
-                "" if is_always else change.table,
-                {"column": change.name, "table": change.table, "what": what},
-            )
+            table = "" if "UNIQUE" in what else change.table  # that is refused without rows too: spare no new table
+            yield Hit(change.line, table, {"column": change.name, "table": change.table, "what": what})
 
 
 @sqlite(
