@@ -9,15 +9,17 @@ import typer
 from shardctl import __version__
 from shardctl.cli.boundary import Boundary
 from shardctl.cli.drift import drift
+from shardctl.cli.history import history
 from shardctl.cli.init import init
 from shardctl.cli.locate import locate
 from shardctl.cli.migrate.group import group as migrate
 from shardctl.cli.query import query
 from shardctl.cli.shards import shards
+from shardctl.cli.status import status
 
 EPILOG = "Exit codes: 0 done, 1 findings, 2 usage, 3 failed, 4 partial, 5 refused, 6 locked, 70 a bug, 130 interrupted."
 
-ORDER = ["init", "migrate", "drift", "query", "locate", "shards"]
+ORDER = ["init", "migrate", "status", "history", "drift", "query", "locate", "shards"]
 """Of the commands in the help: as one needs them."""
 
 
@@ -58,5 +60,5 @@ def main(
 
 app.command()(init)
 app.add_typer(migrate)
-for command in (drift, query, locate, shards):
+for command in (status, history, drift, query, locate, shards):
     app.command()(command)

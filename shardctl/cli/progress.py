@@ -97,3 +97,23 @@ def raise_failures(outcomes: list[Outcome[T]], *, done: str) -> None:
     if all(outcome.error and outcome.error.exit_code == ExitCode.REFUSED for outcome in failed):
         raise Refused(message, facts=facts, hint=hint)
     raise ShardctlError(message, facts=facts, hint=hint)
+
+
+def raise_unread(found: Sequence[Outcome[T]]) -> None:
+    """Raise one error for the shards that could not be read.
+
+    Raises:
+        PartialFailure: Others could.
+        ShardctlError: None could.
+    """
+    from shardctl.fleet import grouped_problems
+
+    failed = [outcome for outcome in found if outcome.error is not None]
+    if not failed:
+        return
+    hints = dict.fromkeys(outcome.error.hint for outcome in failed if outcome.error and outcome.error.hint)
+    raise (PartialFailure if len(failed) < len(found) else ShardctlError)(
+        f"{len(failed)} of {len(found)} shards could not be read",
+        facts=grouped_problems(failed),
+        hint="\n      ".join([*hints, "`--exclude NAME` leaves a shard out"]),
+    )

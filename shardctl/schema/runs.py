@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,10 +23,12 @@ from sqlalchemy import (
 )
 
 from shardctl.errors import ShardctlError
+from shardctl.fleet import Fleet, LiveShard, Outcome
 from shardctl.schema.history import HISTORY
 from shardctl.schema.inventory import Inventory, read_inventories
-from shardctl.schema.survey import Place
+from shardctl.schema.survey import Place, survey
 
+_WORST_FIRST = ["running", "failed", "killed", "interrupted", "done"]
 _COLUMNS = [entry.name for entry in HISTORY.columns if entry.name != "id"]
 
 
@@ -38,7 +40,7 @@ class Entry:
     revision: str
     direction: str
     started_at: datetime.datetime
-    """UTC, as every time here."""
+    """UTC, with its zone; so is `finished_at`."""
     finished_at: datetime.datetime | None
     outcome: str
     """`running`, `done`, `failed`, `interrupted` or `killed`."""
@@ -52,8 +54,67 @@ class Entry:
         return self.outcome == "running"
 
     @property
-    def is_bad(self) -> bool:
-        return self.outcome not in ("running", "done")
+    def seconds(self) -> float | None:
+        """How long it took; None while it runs, and if it was killed."""
+        if self.finished_at is None or self.outcome == "killed":
+            return None
+        return (self.finished_at - self.started_at).total_seconds()
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of shardctl over shards."""
+
+    run_id: str
+    entries: Mapping[str, Sequence[Entry]]
+    """By shard, oldest first."""
+
+    @property
+    def first(self) -> Entry:
+        return min(self._all, key=lambda entry: entry.started_at)
+
+    @property
+    def revisions(self) -> tuple[str, ...]:
+        """What ran anywhere, in the order in which it was started."""
+        in_order = sorted(self._all, key=lambda entry: entry.started_at)
+        return tuple(dict.fromkeys(entry.revision for entry in in_order))
+
+    @property
+    def outcomes(self) -> dict[str, str]:
+        """How it ended on each shard: as its last revision there did."""
+        return {shard_id: entries[-1].outcome for shard_id, entries in self.entries.items()}
+
+    @property
+    def outcome(self) -> str:
+        """How it ended: `done` only if it is on each shard."""
+        return min(self.outcomes.values(), key=_WORST_FIRST.index)
+
+    @property
+    def seconds(self) -> float | None:
+        """From its first start to its last end; None if one end is not known."""
+        if any(entry.seconds is None for entry in self._all):
+            return None
+        ends = [entry.finished_at for entry in self._all if entry.finished_at is not None]
+        return (max(ends) - self.first.started_at).total_seconds()
+
+    @property
+    def error(self) -> str | None:
+        """The first error, in the order of the shards."""
+        return next((entry.error for entry in self._all if entry.error), None)
+
+    @property
+    def _all(self) -> list[Entry]:
+        return [entry for entries in self.entries.values() for entry in entries]
+
+
+def runs_of(entries: Mapping[str, Sequence[Entry]]) -> list[Run]:
+    """Put the entries of shards together to runs, newest first."""
+    by_run: dict[str, dict[str, list[Entry]]] = {}
+    for shard_id, found in entries.items():
+        for entry in found:
+            by_run.setdefault(entry.run_id, {}).setdefault(shard_id, []).append(entry)
+    runs = [Run(run_id, found) for run_id, found in by_run.items()]
+    return sorted(runs, key=lambda run: run.first.started_at, reverse=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +134,15 @@ def read_last_entries(connection: Connection, places: Sequence[Place]) -> dict[s
     if not places:
         return {}
     return {shard_id: entries[-1] for shard_id, entries in _read(connection, places, _only_last).items()}
+
+
+def read_history(
+    fleet: Fleet, shards: Iterable[LiveShard], wanted: Wanted, *, timeout_s: float | None = None
+) -> Generator[Outcome[Sequence[Entry]], None, None]:
+    """Read what ran on shards, oldest first, on as few connections as possible."""
+    return survey(
+        fleet, shards, lambda connection, places: read_entries(connection, places, wanted), timeout_s=timeout_s
+    )
 
 
 def read_entries(
@@ -113,7 +183,10 @@ def _read(connection: Connection, places: Sequence[Place], narrowed: Any) -> dic
     query = statements[0] if len(statements) == 1 else union_all(*statements)
     found: dict[str, list[Entry]] = {}
     for index, _, *values in sorted(connection.execute(query).all(), key=lambda row: (row[0], row[1])):
-        found.setdefault(places[index].shard.shard_id, []).append(Entry(*values))
+        entry = dict(zip(_COLUMNS, values, strict=True))
+        for name in ("started_at", "finished_at"):
+            entry[name] = entry[name].replace(tzinfo=datetime.UTC) if entry[name] is not None else None
+        found.setdefault(places[index].shard.shard_id, []).append(Entry(**entry))
     return found
 
 

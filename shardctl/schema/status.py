@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, String, column, literal, select, table, union_all
 from sqlalchemy.exc import SQLAlchemyError
@@ -12,7 +12,7 @@ from shardctl.errors import ShardctlError
 from shardctl.fleet import Fleet, LiveShard, Outcome
 from shardctl.fleet.live_shard import driver_line
 from shardctl.schema.inventory import Inventory, read_inventories
-from shardctl.schema.revisions import Scripts, ShardRevision, standing_of
+from shardctl.schema.revisions import Scripts, ShardRevision, Standing, standing_of
 from shardctl.schema.run_env import version_table_of
 from shardctl.schema.runs import Entry, as_text, denies, read_last_entries, with_history
 from shardctl.schema.survey import Place, survey
@@ -117,3 +117,46 @@ def _read_versions(
     for index, revision in connection.execute(query):
         found[places[index].shard.shard_id].append(revision)
     return {shard_id: tuple(sorted(revisions)) for shard_id, revisions in found.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """Shards that stand at one place."""
+
+    revisions: tuple[str, ...]
+    standing: Standing
+    behind: int | None
+    """Revisions between there and the head; None where that cannot be known."""
+    shard_ids: tuple[str, ...]
+
+
+def levels(found: Iterable[Outcome[ShardStatus]]) -> list[Level]:
+    """Return where shards stand, with the shards that stand there: those nearest to the head first."""
+    members: dict[ShardRevision, list[str]] = {}
+    for outcome in found:
+        if outcome.value is not None:
+            members.setdefault(replace(outcome.value.revision, tables=()), []).append(outcome.shard_id)
+    made = [Level(r.revisions, r.standing, behind_of(r), tuple(shard_ids)) for r, shard_ids in members.items()]
+    return sorted(made, key=lambda level: (level.behind is None, level.behind or 0))
+
+
+def behind_of(revision: ShardRevision) -> int | None:
+    """Return how many revisions a shard has before it; None if that cannot be known."""
+    return None if revision.standing in (Standing.UNKNOWN, Standing.UNVERSIONED) else len(revision.pending)
+
+
+def pending_on(found: Iterable[Outcome[ShardStatus]]) -> dict[str, list[str]]:
+    """Return each pending revision with its shards, in the order in which the longest way runs them."""
+    values = [
+        (outcome.shard_id, outcome.value.revision.pending)
+        for outcome in found
+        if outcome.value is not None and behind_of(outcome.value.revision)
+    ]
+    shard_ids: dict[str, list[str]] = {}
+    for _, pending in sorted(values, key=lambda value: -len(value[1])):
+        for revision in pending:
+            shard_ids.setdefault(revision, [])
+    for shard_id, pending in values:
+        for revision in pending:
+            shard_ids[revision].append(shard_id)
+    return shard_ids

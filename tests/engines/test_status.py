@@ -22,7 +22,7 @@ from tests.fixtures.engines import Databases, server_url
 from tests.fixtures.projects import GENERIC_ENV, KINDS, Project, create_places, in_shard, place_shards
 
 NAMES = ["asia", "europe", "africa", "oceania", "arctic"]
-NOON = datetime.datetime(2026, 5, 4, 12, 0, 0)
+NOON = datetime.datetime(2026, 5, 4, 12, tzinfo=datetime.UTC)
 
 
 @pytest.fixture
@@ -69,8 +69,8 @@ def ran(fleet: Fleet, shard_id: str, revision: str, outcome: str, **values: Any)
         "run_id": uuid.uuid4().hex,
         "revision": revision,
         "direction": "upgrade",
-        "started_at": NOON,
-        "finished_at": None if outcome == "running" else NOON + datetime.timedelta(seconds=2),
+        "started_at": NOON.replace(tzinfo=None),
+        "finished_at": None if outcome == "running" else NOON.replace(tzinfo=None, second=2),
         "outcome": outcome,
         "who": "eve@host",
         "pid": 42,

@@ -8,10 +8,12 @@ from typing import Any
 import typer
 from typer.core import TyperCommand
 
+from shardctl.cli.migrate.check import check
 from shardctl.cli.migrate.downgrade import downgrade
 from shardctl.cli.migrate.lint import lint
 from shardctl.cli.migrate.run import migrate
 from shardctl.cli.migrate.stamp import stamp
+from shardctl.cli.status import status
 
 
 class RelativeTarget(TyperCommand):
@@ -30,3 +32,5 @@ group.callback()(migrate)
 group.command(cls=RelativeTarget)(downgrade)
 group.command(cls=RelativeTarget)(stamp)
 group.command()(lint)
+group.command()(status)
+group.command()(check)
