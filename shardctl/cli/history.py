@@ -15,7 +15,8 @@ from shardctl.cli.project import open_fleet, select, without_offline
 from shardctl.errors import ConfigError
 
 if TYPE_CHECKING:
-    from shardctl.schema.runs import Entry, Run
+    from shardctl.schema.history import HistoryEntry
+    from shardctl.schema.runs import Run
 
 COLUMNS = ["run", "when (UTC)", "direction", "revisions", "shards", "seconds", "outcome", "error", "by"]
 OBJECT = ["run", "started_at", "direction", "revisions", "shards", "seconds", "outcome", "outcomes", "error", "who"]
@@ -24,6 +25,7 @@ ONE_RUN_OBJECT = ["shard", "run_id", "revision", "direction", "started_at", "fin
 ONE_RUN_OBJECT += ["seconds", "outcome", "who", "pid", "error"]
 
 _MOST_REVISIONS = 3
+_SHORT = 8  # letters of a run's id, which name it as well
 
 
 def history(
@@ -52,21 +54,29 @@ def history(
     with fleet:
         found = collect(read_history(fleet, asked, wanted, timeout_s=timeout), asked, doing="reading histories")
     runs = runs_of({outcome.shard_id: outcome.value for outcome in found if outcome.value})
+    if failed:
+        runs = [entry for entry in runs if entry.outcome not in ("running", "done")]
     if run is not None:
         _check(run, runs, is_whole=all(outcome.is_ok for outcome in found))
         _emit_run(runs, format_)
     elif format_ in (Format.JSON, Format.NDJSON):
         output.emit(OBJECT, [_object(entry) for entry in runs[:limit]], format_)
     elif runs or format_ is not Format.TABLE:
-        output.emit(COLUMNS, [_row(entry) for entry in runs[:limit]], format_)
+        width = _SHORT if format_ is Format.TABLE else None
+        output.emit(COLUMNS, [_row(entry, width) for entry in runs[:limit]], format_)
     elif all(outcome.is_ok for outcome in found):
         diagnostics.say("no run failed on these shards" if failed else "nothing ran on these shards yet")
     raise_unread(found)
 
 
-def moment(entry: Entry) -> str:
+def moment(entry: HistoryEntry) -> str:
     """Return when a revision ended, or began if it runs."""
     return (entry.finished_at or entry.started_at).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def is_running(entry: HistoryEntry) -> bool:
+    """Say whether a revision runs now."""
+    return entry.outcome == "running"
 
 
 def _check(run: str, runs: list[Run], *, is_whole: bool) -> None:
@@ -86,12 +96,12 @@ def _emit_run(runs: list[Run], format_: Format) -> None:
     output.emit(ONE_RUN, [_entry_row(shard_id, entry) for shard_id, entry in entries], format_)
 
 
-def _entry_object(shard_id: str, entry: Entry) -> list[object]:
+def _entry_object(shard_id: str, entry: HistoryEntry) -> list[object]:
     values = {"shard": shard_id, "seconds": entry.seconds, **asdict(entry)}
     return [values[name] for name in ONE_RUN_OBJECT]
 
 
-def _entry_row(shard_id: str, entry: Entry) -> list[object]:
+def _entry_row(shard_id: str, entry: HistoryEntry) -> list[object]:
     seconds = None if entry.seconds is None else round(entry.seconds, 2)
     started = entry.started_at.strftime("%Y-%m-%d %H:%M:%S")
     return [
@@ -106,11 +116,11 @@ def _entry_row(shard_id: str, entry: Entry) -> list[object]:
     ]
 
 
-def _row(run: Run) -> list[object]:
+def _row(run: Run, width: int | None) -> list[object]:
     first, revisions = run.first, run.revisions
     more = f" and {len(revisions) - _MOST_REVISIONS} more" if len(revisions) > _MOST_REVISIONS else ""
     return [
-        run.run_id,
+        run.run_id[:width],
         first.started_at.strftime("%Y-%m-%d %H:%M:%S"),
         first.direction,
         ", ".join(revisions[:_MOST_REVISIONS]) + more,

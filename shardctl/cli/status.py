@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from shardctl.cli import diagnostics, options, output
-from shardctl.cli.history import moment
+from shardctl.cli.history import is_running, moment
 from shardctl.cli.output import Format
 from shardctl.cli.progress import collect, raise_unread
 from shardctl.cli.project import open_fleet, select, without_offline
@@ -98,7 +98,7 @@ def _note(found: ShardStatus) -> str | None:
     last = found.last
     if last is None:
         return found.problem or None
-    return f"process {last.pid}" if last.is_running else last.error
+    return f"process {last.pid}" if is_running(last) else last.error
 
 
 def _emit_objects(
@@ -174,7 +174,7 @@ def _say_exceptions(found: list[Outcome[ShardStatus]]) -> None:
             text = f"{last.direction} {last.revision} {last.outcome}"
             by = (
                 f"since {moment(last)} by {last.who}, process {last.pid}"
-                if last.is_running
+                if is_running(last)
                 else f"{moment(last)} by {last.who}"
             )
             diagnostics.say(f"{outcome.shard_id}: {text} {by}" + (f": {last.error}" if last.error else ""))

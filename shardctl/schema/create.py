@@ -7,10 +7,11 @@ left whole fleets wrong while every signal was green.
 from __future__ import annotations
 
 import threading
+import uuid
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, Table, event, make_url
@@ -60,6 +61,8 @@ class InitPlan:
     is_app: bool = False
     """Whether the engines are an application's own: tables are then created through them."""
     timeout_s: float = 30.0
+    run_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    """Names the run in the shards' histories."""
 
 
 def plan_init(
@@ -139,7 +142,7 @@ def init_shard(shard: LiveShard, plan: InitPlan, *, stop: threading.Event | None
     elif plan.scripts is None:
         made = _create_tables(shard, plan)
     else:
-        made = _with_directories(_run_migrations(shard, plan.scripts, stop), shard, plan)
+        made = _with_directories(_run_migrations(shard, plan.scripts, plan.run_id, stop), shard, plan)
     outcome = "created" if created and made.outcome == "unchanged" else made.outcome
     return InitResult((*created, *made.created), made.revision, outcome, made.notes)
 
@@ -190,14 +193,14 @@ def _create_schema(shard: LiveShard) -> list[str]:
     return ["schema"] if _attempt_twice(create) else []
 
 
-def _run_migrations(shard: LiveShard, scripts: Scripts, stop: threading.Event | None) -> InitResult:
+def _run_migrations(shard: LiveShard, scripts: Scripts, run_id: str, stop: threading.Event | None) -> InitResult:
     before = shard_revision(shard, scripts)
     if before.standing is Standing.UNVERSIONED:
         return InitResult((), outcome="unversioned", notes=(_adoption(shard, before),))
     refuse_unfit(shard, scripts, before)
     if not before.pending:
         return InitResult((), before.revisions)
-    upgrade(shard, scripts, stop=stop)
+    upgrade(shard, scripts, stop=stop, run_id=run_id)
     after = shard_revision(shard, scripts)
     new = set(after.tables) - set(before.tables)
     created = (counted(len(new), "table"),) if new else ()

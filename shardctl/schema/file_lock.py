@@ -81,6 +81,20 @@ class FileLock:
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
+    def is_held(self) -> bool:
+        """Say whether somebody has it."""
+        try:
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC) if self.path is not None else None
+        except OSError:
+            return False
+        if descriptor is None:
+            return False
+        if not _lock(descriptor):
+            os.close(descriptor)
+            return True
+        os.close(descriptor)
+        return False
+
     def release(self, connection: Connection | None = None) -> None:
         """Let go of the lock, and leave no file behind."""
         descriptor, self._descriptor = self._descriptor, None

@@ -31,7 +31,8 @@ GRACE_S = 0.3
 LONGEST_POLL_S = 1.0
 
 # In one statement, and so in one session even behind a pooler.
-_KEY = "hashtextextended('shardctl ' || current_database() || '.' || coalesce(current_schema(), ''), 0)"
+_KEY_OF = "hashtextextended('shardctl ' || current_database() || '.' || coalesce({}, ''), 0)"
+_KEY = _KEY_OF.format("current_schema()")
 _PG_HELD = """
 FROM pg_catalog.pg_locks
 WHERE locktype = 'advisory' AND granted AND objsubid = 1
@@ -39,6 +40,9 @@ WHERE locktype = 'advisory' AND granted AND objsubid = 1
   AND (classid::bigint << 32) | objid::bigint = :key"""
 _PG_TAKE = text(f"SELECT {_KEY} AS key, pg_try_advisory_lock({_KEY}) AS taken")
 _PG_IS_OURS = text(f"SELECT count(*) {_PG_HELD} AND pid = pg_backend_pid()")
+_PG_IS_HELD = text(
+    f"SELECT count(*) {_PG_HELD}".replace(":key", _KEY_OF.format("cast(:schema AS text), current_schema()"))
+)
 _PG_HOLDER = text(f"""
 SELECT pid, usename, application_name, client_addr, backend_start
 FROM pg_catalog.pg_stat_activity WHERE pid IN (SELECT pid {_PG_HELD})""")
@@ -89,6 +93,22 @@ def held(
         yield
     finally:
         _release(shard, lock, connection)
+
+
+def is_held(shard: LiveShard, connection: Connection, schema: str | None = None) -> bool:
+    """Say whether a run is at work on a shard; nothing is locked for it that a run would wait for.
+
+    Args:
+        shard: The shard.
+        connection: A connection to its server.
+        schema: The shard's schema, or on MySQL its database; None: that of the connection.
+    """
+    if shard.backend.name == "postgresql":
+        return bool(connection.execute(_PG_IS_HELD, {"schema": schema}).scalar())
+    if shard.backend.name == "sqlite":
+        return FileLock(database_file(shard.engine.url)).is_held()
+    database = schema or str(connection.exec_driver_sql("SELECT database()").scalar())
+    return connection.execute(text("SELECT IS_USED_LOCK(:name)"), {"name": _mysql_name(database)}).scalar() is not None
 
 
 def _wait(
@@ -181,6 +201,11 @@ class _PostgreSQLLock:
         connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": self.key})
 
 
+def _mysql_name(database: str) -> str:
+    digest = hashlib.sha256(database.encode()).hexdigest()
+    return f"shardctl {database[:30]} {digest[:16]}"  # 64 characters at most, whatever their case
+
+
 @dataclass(slots=True)
 class _MySQLLock:
     """A lock of the server's, named after the database."""
@@ -190,8 +215,7 @@ class _MySQLLock:
     def take(self, connection: Connection) -> bool:
         if not self.name:
             database = str(connection.exec_driver_sql("SELECT database()").scalar())
-            digest = hashlib.sha256(database.encode()).hexdigest()
-            self.name = f"shardctl {database[:30]} {digest[:16]}"  # 64 characters at most, whatever their case
+            self.name = _mysql_name(database)
         return bool(connection.execute(text("SELECT GET_LOCK(:name, 0)"), {"name": self.name}).scalar())
 
     def holder(self, connection: Connection) -> Holder | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import uuid
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 
@@ -65,6 +66,7 @@ class Rollout:
         self._watch = Watch(on_wait)
         self._upgrade_one = upgrade_one
         self._lock = threading.Lock()
+        self._run_id = uuid.uuid4().hex
 
     @property
     def failures(self) -> int:
@@ -122,7 +124,7 @@ class Rollout:
         return outcome.result
 
     def _upgrade(self, shard: LiveShard) -> MigrationResult:
-        return self._upgrade_one(shard, self._scripts, self.plan.goal, stop=self._watch.stop)
+        return self._upgrade_one(shard, self._scripts, self.plan.goal, stop=self._watch.stop, run_id=self._run_id)
 
     def _record(self, outcome: Outcome[MigrationResult]) -> Outcome[MigrationResult]:
         with self._lock:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import (
@@ -24,41 +24,13 @@ from sqlalchemy import (
 
 from shardctl.errors import ShardctlError
 from shardctl.fleet import Fleet, LiveShard, Outcome
-from shardctl.schema.history import HISTORY
+from shardctl.schema.history import DONE, FAILED, HISTORY, INTERRUPTED, KILLED, RUNNING, HistoryEntry
 from shardctl.schema.inventory import Inventory, read_inventories
+from shardctl.schema.locks import is_held
 from shardctl.schema.survey import Place, survey
 
-_WORST_FIRST = ["running", "failed", "killed", "interrupted", "done"]
+_WORST_FIRST = [RUNNING, FAILED, KILLED, INTERRUPTED, DONE]
 _COLUMNS = [entry.name for entry in HISTORY.columns if entry.name != "id"]
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One revision that was run on one shard."""
-
-    run_id: str
-    revision: str
-    direction: str
-    started_at: datetime.datetime
-    """UTC, with its zone; so is `finished_at`."""
-    finished_at: datetime.datetime | None
-    outcome: str
-    """`running`, `done`, `failed`, `interrupted` or `killed`."""
-    who: str
-    """user@host"""
-    pid: int
-    error: str | None
-
-    @property
-    def is_running(self) -> bool:
-        return self.outcome == "running"
-
-    @property
-    def seconds(self) -> float | None:
-        """How long it took; None while it runs, and if it was killed."""
-        if self.finished_at is None or self.outcome == "killed":
-            return None
-        return (self.finished_at - self.started_at).total_seconds()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +38,11 @@ class Run:
     """One run of shardctl over shards."""
 
     run_id: str
-    entries: Mapping[str, Sequence[Entry]]
+    entries: Mapping[str, Sequence[HistoryEntry]]
     """By shard, oldest first."""
 
     @property
-    def first(self) -> Entry:
+    def first(self) -> HistoryEntry:
         return min(self._all, key=lambda entry: entry.started_at)
 
     @property
@@ -103,13 +75,13 @@ class Run:
         return next((entry.error for entry in self._all if entry.error), None)
 
     @property
-    def _all(self) -> list[Entry]:
+    def _all(self) -> list[HistoryEntry]:
         return [entry for entries in self.entries.values() for entry in entries]
 
 
-def runs_of(entries: Mapping[str, Sequence[Entry]]) -> list[Run]:
+def runs_of(entries: Mapping[str, Sequence[HistoryEntry]]) -> list[Run]:
     """Put the entries of shards together to runs, newest first."""
-    by_run: dict[str, dict[str, list[Entry]]] = {}
+    by_run: dict[str, dict[str, list[HistoryEntry]]] = {}
     for shard_id, found in entries.items():
         for entry in found:
             by_run.setdefault(entry.run_id, {}).setdefault(shard_id, []).append(entry)
@@ -126,19 +98,20 @@ class Wanted:
     runs: int | None = None
     """Of this many runs, the latest of each shard; None: of all."""
     is_failed: bool = False
-    """Of runs that did not end well."""
+    """Of runs that are not done."""
 
 
-def read_last_entries(connection: Connection, places: Sequence[Place]) -> dict[str, Entry]:
+def read_last_entries(connection: Connection, places: Sequence[Place]) -> dict[str, HistoryEntry]:
     """Return the last entry of each shard, by the shards' names; the shards have the history's table."""
     if not places:
         return {}
-    return {shard_id: entries[-1] for shard_id, entries in _read(connection, places, _only_last).items()}
+    found = _settled(connection, places, _read(connection, places, _only_last))
+    return {shard_id: entries[-1] for shard_id, entries in found.items()}
 
 
 def read_history(
     fleet: Fleet, shards: Iterable[LiveShard], wanted: Wanted, *, timeout_s: float | None = None
-) -> Generator[Outcome[Sequence[Entry]], None, None]:
+) -> Generator[Outcome[Sequence[HistoryEntry]], None, None]:
     """Read what ran on shards, oldest first, on as few connections as possible."""
     return survey(
         fleet, shards, lambda connection, places: read_entries(connection, places, wanted), timeout_s=timeout_s
@@ -147,12 +120,13 @@ def read_history(
 
 def read_entries(
     connection: Connection, places: Sequence[Place], wanted: Wanted
-) -> Mapping[str, Sequence[Entry] | ShardctlError]:
+) -> Mapping[str, Sequence[HistoryEntry] | ShardctlError]:
     """Return the entries of shards, oldest first, by the shards' names; none of a shard that has no history."""
     inventories = read_inventories(connection, places)
     readable = {shard_id: found for shard_id, found in inventories.items() if len(places) == 1 or not denies(found)}
     present = with_history(places, readable)
     entries = _read(connection, present, lambda history: _of_runs(history, wanted)) if present else {}
+    entries = _settled(connection, present, entries)
     return {
         shard_id: found if isinstance(found, ShardctlError) else entries.get(shard_id, [])
         for shard_id, found in readable.items()
@@ -178,15 +152,36 @@ def as_text(value: ColumnElement[Any], connection: Connection) -> ColumnElement[
     return cast(value, String) if connection.dialect.name in ("mysql", "mariadb") else value
 
 
-def _read(connection: Connection, places: Sequence[Place], narrowed: Any) -> dict[str, list[Entry]]:
+def _settled(
+    connection: Connection, places: Sequence[Place], found: dict[str, list[HistoryEntry]]
+) -> dict[str, list[HistoryEntry]]:
+    """Call those killed that say `running` while nobody has the shard's lock."""
+    running = {name for name, entries in found.items() if entries[-1].outcome == RUNNING}
+    suspects = [place for place in places if place.shard.shard_id in running]
+    free = [place for place in suspects if not is_held(place.shard, connection, place.schema)]
+    if not free:
+        return found
+    connection.rollback()  # out of the snapshot: a run may just have ended
+    now = _read(connection, free, _only_last)
+    for place in free:
+        entries = found[place.shard.shard_id]
+        last = now[place.shard.shard_id][-1]
+        if last == entries[-1]:
+            entries[-1] = replace(last, outcome=KILLED)
+        elif (last.run_id, last.revision) == (entries[-1].run_id, entries[-1].revision):
+            entries[-1] = last
+    return found
+
+
+def _read(connection: Connection, places: Sequence[Place], narrowed: Any) -> dict[str, list[HistoryEntry]]:
     statements = [_entries(connection, index, place, narrowed) for index, place in enumerate(places)]
     query = statements[0] if len(statements) == 1 else union_all(*statements)
-    found: dict[str, list[Entry]] = {}
+    found: dict[str, list[HistoryEntry]] = {}
     for index, _, *values in sorted(connection.execute(query).all(), key=lambda row: (row[0], row[1])):
         entry = dict(zip(_COLUMNS, values, strict=True))
         for name in ("started_at", "finished_at"):
             entry[name] = entry[name].replace(tzinfo=datetime.UTC) if entry[name] is not None else None
-        found.setdefault(places[index].shard.shard_id, []).append(Entry(**entry))
+        found.setdefault(places[index].shard.shard_id, []).append(HistoryEntry(**entry))
     return found
 
 
@@ -213,7 +208,7 @@ def _of_runs(history: TableClause, wanted: Wanted) -> ColumnElement[bool]:
     if wanted.run_id is not None:
         runs = runs.where(inner.c.run_id.startswith(wanted.run_id, autoescape=True))
     if wanted.is_failed:
-        runs = runs.where(inner.c.outcome.not_in(("running", "done")))
+        runs = runs.where(inner.c.outcome != DONE)
     if wanted.runs is not None:
         runs = runs.order_by(latest.desc()).limit(wanted.runs)
     return history.c.run_id.in_(select(runs.subquery("runs").c.run_id))  # MySQL has no LIMIT right inside IN

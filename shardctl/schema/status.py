@@ -11,10 +11,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from shardctl.errors import ShardctlError
 from shardctl.fleet import Fleet, LiveShard, Outcome
 from shardctl.fleet.live_shard import driver_line
+from shardctl.schema.history import HistoryEntry
 from shardctl.schema.inventory import Inventory, read_inventories
 from shardctl.schema.revisions import Scripts, ShardRevision, Standing, standing_of
 from shardctl.schema.run_env import version_table_of
-from shardctl.schema.runs import Entry, as_text, denies, read_last_entries, with_history
+from shardctl.schema.runs import as_text, denies, read_last_entries, with_history
 from shardctl.schema.survey import Place, survey
 
 
@@ -23,7 +24,7 @@ class ShardStatus:
     """One shard: where it stands, and what ran on it last."""
 
     revision: ShardRevision
-    last: Entry | None = None
+    last: HistoryEntry | None = None
     """None: nothing that its history tells of."""
     problem: str = ""
     """Why its history cannot be read."""

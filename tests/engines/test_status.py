@@ -15,6 +15,7 @@ from sqlalchemy import Engine, create_engine, event, insert, make_url, text
 from shardctl.errors import ShardError, ShardUnreachable
 from shardctl.fleet import Fleet, Outcome
 from shardctl.schema.history import HISTORY
+from shardctl.schema.locks import held
 from shardctl.schema.revisions import DEFAULT_VERSION_TABLE, Scripts, ShardRevision, Standing
 from shardctl.schema.run_env import shard_revision
 from shardctl.schema.status import ShardStatus, read_all_revisions, read_status
@@ -152,10 +153,31 @@ def test_shows_the_last_run_of_each_shard(project: Project, kind: str, of_kind: 
     assert (last["asia"].outcome, last["asia"].started_at, last["asia"].error) == ("done", NOON, None)
     assert (last["europe"].revision, last["europe"].outcome) == ("r2", "failed")
     assert last["europe"].error == "no such table: ströme"
-    assert (last["africa"].is_running, last["africa"].who, last["africa"].pid) == (True, "root@far", 7)
+    assert (last["africa"].outcome, last["africa"].who, last["africa"].pid) == ("killed", "root@far", 7)
     assert last["africa"].finished_at is None
     assert {shard.revision.standing for shard in found.values()} == {Standing.EMPTY}
     assert {shard.revision.tables for shard in found.values()} == {()}
+
+
+def test_a_run_at_work_is_running_and_a_dead_one_was_killed(project: Project, kind: str, of_kind: Databases) -> None:
+    place_shards(project, kind, of_kind, NAMES)
+    fleet = project.open()
+    create_places(fleet, of_kind)
+    for name in NAMES[:3]:
+        ran(fleet, name, "r1", "running")
+    asia = fleet.shards["asia"]
+    with asia.connect(read_only=False) as connection, held(asia, connection):
+        found = status(fleet, project.scripts())
+        alone = next(read_status(fleet, [asia], project.scripts())).result
+    assert {name: shard.result.last and shard.result.last.outcome for name, shard in found.items()} == {
+        "asia": "running",
+        "europe": "killed",
+        "africa": "killed",
+        "oceania": None,
+        "arctic": None,
+    }
+    assert alone.last.outcome == "running"
+    assert next(read_status(fleet, [asia], project.scripts())).result.last.outcome == "killed"
 
 
 def test_history_of_another_shape_hides_no_revision(project: Project, kind: str, of_kind: Databases) -> None:
