@@ -121,7 +121,7 @@ def test_postgresql_counts_no_statement(project: Project, postgresql: Databases)
         counted = "select relname, n_tup_ins, n_tup_upd, n_tup_del from pg_stat_user_tables order by relname"
         catalogue = "select relname, oid, relfilenode from pg_class where relnamespace = 's_only'::regnamespace"
         before = in_shard(shard, counted), sorted(in_shard(shard, catalogue))
-        assert [row[0] for row in before[0]] == ["alembic_version", "marks", "orders", "teams", "users"]
+        assert {row[0] for row in before[0]} >= {"alembic_version", "marks", "orders", "teams", "users"}
         examine(project.scripts(), [target_of(shard, ["r2"])])
         assert (in_shard(shard, counted), sorted(in_shard(shard, catalogue))) == before
 
