@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -15,10 +15,14 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, MetaData
 
 from shardctl.errors import ShardctlError
-from shardctl.fleet import LiveShard, connect
+from shardctl.fleet import Fleet, LiveShard, connect
+from shardctl.schema.autogenerate import without_tables
+from shardctl.schema.history import OWN_TABLES
 from shardctl.schema.run_env import check_place
 from shardctl.schema.transactions import whole_revision_options, whole_revisions
 from shardctl.topology.load import find_file, load
+from shardctl.topology.model import ShardedTable
+from shardctl.topology.strategies import Directory
 
 
 def run_migrations(target_metadata: MetaData | Sequence[MetaData] | None = None, **options: Any) -> None:
@@ -36,16 +40,20 @@ def run_migrations(target_metadata: MetaData | Sequence[MetaData] | None = None,
         _run(connection, target_metadata, options)
         return
     try:
-        shard = _shard_of_command_line()
+        fleet = _fleet()
+        shard = _shard_of_command_line(fleet)
         with shard.connect(read_only=False) as connection:
             check_place(shard, connection)
             with whole_revisions(connection):
-                _run(connection, target_metadata, options)
+                _run(connection, target_metadata, options, _directories(fleet, shard))
     except ShardctlError as error:
         _fail(error)
 
 
-def _run(connection: Connection, target_metadata: Any, options: dict[str, Any]) -> None:
+def _run(
+    connection: Connection, target_metadata: Any, options: dict[str, Any], directories: Collection[str] = ()
+) -> None:
+    options = without_tables(options, {*OWN_TABLES, *directories})
     context.configure(
         connection=connection,
         target_metadata=target_metadata,
@@ -55,11 +63,22 @@ def _run(connection: Connection, target_metadata: Any, options: dict[str, Any]) 
         context.run_migrations()
 
 
-def _shard_of_command_line() -> LiveShard:
+def _fleet() -> Fleet:
     if context.is_offline_mode():
         raise CommandError("these migrations are not offered as SQL (`--sql`): they run on a shard")
     file = os.environ.get("SHARDCTL_CONFIG") or find_file(Path.cwd()) or find_file(Path(context.script.dir).absolute())
-    fleet = connect(load(file))
+    return connect(load(file))
+
+
+def _directories(fleet: Fleet, shard: LiveShard) -> set[str]:
+    """Return the directories of sharding keys on a shard, which are in no migration; by the shard map alone."""
+    strategies = [rule.strategy for rule in fleet.shard_map.tables.values() if isinstance(rule, ShardedTable)]
+    return {
+        strategy.table for strategy in strategies if isinstance(strategy, Directory) and strategy.on == shard.shard_id
+    }
+
+
+def _shard_of_command_line(fleet: Fleet) -> LiveShard:
     # A dictionary would keep only the last of two `-x shard=`.
     named = [value.removeprefix("shard=") for value in context.get_x_argument() if value.startswith("shard=")]
     if len(named) != 1:

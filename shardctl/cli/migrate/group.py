@@ -11,6 +11,7 @@ from typer.core import TyperCommand
 from shardctl.cli.migrate.check import check
 from shardctl.cli.migrate.downgrade import downgrade
 from shardctl.cli.migrate.lint import lint
+from shardctl.cli.migrate.revision import revision
 from shardctl.cli.migrate.run import migrate
 from shardctl.cli.migrate.stamp import stamp
 from shardctl.cli.status import status
@@ -34,3 +35,4 @@ group.command(cls=RelativeTarget)(stamp)
 group.command()(lint)
 group.command()(status)
 group.command()(check)
+group.command()(revision)
