@@ -13,7 +13,7 @@ from typing import Any
 from alembic.operations.ops import MigrateOperation, MigrationScript, OpContainer
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import CheckConstraint, Enum, Index, MetaData, Table
-from sqlalchemy.schema import CreateIndex
+from sqlalchemy.schema import AddConstraint, CreateIndex
 
 from shardctl.schema.catalogue import SchemaObject
 from shardctl.schema.catalogue.sqlite import index_definition
@@ -62,7 +62,7 @@ def findings_of(
                 findings[finding.object] = _joined(before, finding) if before else finding
     tables = [table for metadata in metadatas for table in metadata.tables.values() if _is_own(table, found)]
     for finding in [*_checks(tables, found, context), *_enums(tables, found), *_sqlite_indexes(tables, found, context)]:
-        findings.setdefault(finding.object, finding)
+        findings[finding.object] = finding
     return sorted(findings.values(), key=lambda finding: finding.object)
 
 
@@ -99,7 +99,7 @@ def _of_diff(diff: Any, found: Fingerprint, context: MigrationContext) -> Findin
         return Finding(object_, Status.DIFFERENT, (MODELS,), *words)
     object_ = _object(kind, diff, found)
     if kind.startswith("add_"):
-        expected = str(diff[1].comment) if kind == "add_table_comment" else ""
+        expected = str(diff[1].comment) if kind == "add_table_comment" else _definition(kind, diff, context)
         if kind == "add_table_comment" and diff[2]:
             return Finding(object_, Status.DIFFERENT, (MODELS,), diff[2], expected)
         return Finding(object_, Status.MISSING, (MODELS,), "", expected)
@@ -117,19 +117,29 @@ def _object(kind: str, diff: Any, found: Fingerprint) -> SchemaObject:
             return SchemaObject("column", diff[2], diff[3].name)
     item = diff[1]
     table = item.table.name
-    columns = f"({', '.join(column.name for column in item.columns)})" if kind.endswith("fk") else _columns(item)
-    name = str(item.name) if item.name else columns
-    if kind.endswith("fk"):
-        return SchemaObject("foreign key", table, name)
-    word = "index" if isinstance(item, Index) else "unique"
-    other = SchemaObject("index" if word == "unique" else "unique", table, name)
-    object_ = SchemaObject(word, table, name)
-    # MySQL calls both by one name.
+    kind = "foreign key" if kind.endswith("fk") else "index" if isinstance(item, Index) else "unique"
+    object_ = SchemaObject(kind, table, str(item.name) if item.name else _automatic_name(kind, item, found.engine))
+    # MySQL calls an index and a unique constraint by one name.
+    other = SchemaObject("index" if kind == "unique" else "unique", table, object_.name)
     return other if object_ not in found.objects and other in found.objects else object_
 
 
-def _columns(item: Any) -> str:
-    return f"({', '.join(str(getattr(column, 'name', column)) for column in getattr(item, 'columns', ()))})"
+def _automatic_name(kind: str, item: Any, engine: str) -> str:
+    """Return what a constraint without a name is called, as far as it can be known."""
+    columns = [str(getattr(column, "name", column)) for column in item.columns]
+    if engine == "postgresql":
+        return "_".join([item.table.name, *columns, "fkey" if kind == "foreign key" else "key"])
+    return f"({', '.join(columns)})"
+
+
+def _definition(kind: str, diff: Any, context: MigrationContext) -> str:
+    """Return what a model says of an index or a constraint, as SQL."""
+    if kind == "add_index":
+        text = str(CreateIndex(diff[1]).compile(dialect=context.dialect))
+        return ("unique " if diff[1].unique else "") + text.partition(" ON ")[2]
+    if kind in ("add_fk", "add_constraint"):
+        return str(AddConstraint(diff[1]).compile(dialect=context.dialect)).partition(" ADD ")[2]
+    return ""
 
 
 def _words(kind: str, value: Any, context: MigrationContext) -> str:

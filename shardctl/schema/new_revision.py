@@ -14,6 +14,7 @@ from alembic.util import CommandError, asbool
 from shardctl.errors import ConfigError, Refused
 from shardctl.fleet import Fleet, LiveShard
 from shardctl.schema.autogenerate import Options, in_env_py, without_tables
+from shardctl.schema.comparators import set_default_comparison, with_comparators
 from shardctl.schema.comparison import Meant
 from shardctl.schema.drift import compare_with_most, grouped
 from shardctl.schema.fingerprint import Fingerprint
@@ -107,9 +108,10 @@ def _run_env(
     def adapt(options: Options) -> Options:
         if options.get("target_metadata") is None and request.autogenerate:
             options = {**options, "target_metadata": list(Meant(fleet, ()).metadatas) or None}
-        return without_tables(options, hidden)
+        return with_comparators(without_tables(options, hidden))
 
     def run(revisions: tuple[str, ...], context: MigrationContext) -> None:
+        set_default_comparison(context)
         if request.autogenerate:
             revision.run_autogenerate(revisions, context)
         else:
