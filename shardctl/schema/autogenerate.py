@@ -1,6 +1,6 @@
 """Alembic's comparison of a live shard with the models, through the project's own env.py.
 
-The shard's connection is read-only, whatever connection env.py makes. Tables that are shardctl's own are never seen.
+The shard's connection is read-only, whatever connection env.py makes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from shardctl.errors import ShardctlError, ShardError
 from shardctl.fleet import LiveShard
 from shardctl.fleet.live_shard import driver_line
-from shardctl.schema.history import OWN_TABLES
 from shardctl.schema.proxies import context_local_proxies, enter_env_py
 from shardctl.schema.revisions import Scripts
 from shardctl.schema.run_env import env_config
@@ -84,7 +83,7 @@ def compare(context: MigrationContext, revisions: Sequence[str], metadata: Any) 
     return script
 
 
-def without_tables(options: Options, tables: Collection[str] = OWN_TABLES) -> Options:
+def without_tables(options: Options, tables: Collection[str]) -> Options:
     """Return options of `context.configure` under which autogenerate does not see these tables."""
     own = options.get("include_name")
 

@@ -17,9 +17,7 @@ from sqlalchemy.types import Float
 
 Options = dict[str, Any]
 
-_CAST = re.compile(
-    r"""::(?:[\w.]+|"[^"]+")(?: (?:varying|precision|with(?:out)? time zone))*(?:\([\d, ]+\))?(?:\[\])*"""
-)
+_CAST = re.compile(r"""::(?:[\w.]+|"[^"]+")(?:\([\d, ]+\)| (?:varying|precision|with(?:out)? time zone))*(?:\[\])*""")
 _NOW = re.compile(r"\b(?:now|current_timestamp|localtimestamp)\b(?:\(\))?", re.IGNORECASE)
 _STRING = re.compile(r"'(?:[^']|'')*'")
 _LARGEST_SINGLE = 24  # bits of the mantissa: FLOAT(24) is stored as REAL, FLOAT(25) as DOUBLE PRECISION

@@ -15,7 +15,7 @@ from shardctl.fleet import Fleet, LiveShard, Outcome
 from shardctl.schema.autogenerate import Options, compare, in_env_py, metadata_without_schema, without_tables
 from shardctl.schema.comparators import set_default_comparison, with_comparators
 from shardctl.schema.drift import Finding, GroupedFinding, compare_with, compare_with_most, grouped, merged
-from shardctl.schema.fingerprint import Fingerprint
+from shardctl.schema.fingerprint import Fingerprint, own_tables
 from shardctl.schema.mend import mending_sql
 from shardctl.schema.model_findings import findings_of
 from shardctl.schema.revisions import Scripts
@@ -60,6 +60,10 @@ class Meant:
     def has(self, shard_id: str, table: str) -> bool:
         """Say whether a table is meant to be on a shard; one that the models do not have may be anywhere."""
         return table not in self._known or table in self._own[shard_id]
+
+    def hidden(self, shard_id: str) -> frozenset[str]:
+        """Return the tables that are shardctl's own."""
+        return own_tables(self._fleet, shard_id)
 
     def tables(self, shard_id: str) -> frozenset[str]:
         return self._own.get(shard_id, frozenset())
@@ -185,7 +189,9 @@ def compare_with_models(
     def adapt(options: Options) -> Options:
         if options.get("target_metadata") is None:
             options = {**options, "target_metadata": list(metadatas)}
-        return with_comparators(_with_meant_tables(without_tables(options), live.shard_id, meant))
+        return with_comparators(
+            _with_meant_tables(without_tables(options, meant.hidden(live.shard_id)), live.shard_id, meant)
+        )
 
     def run(revisions: tuple[str, ...], context: MigrationContext) -> None:
         target = context.opts["target_metadata"]

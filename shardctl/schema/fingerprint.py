@@ -44,6 +44,11 @@ class Fingerprint:
         return frozenset(object_.table for object_ in self.objects if object_.kind == "table")
 
 
+def own_tables(fleet: Fleet, shard_id: str) -> frozenset[str]:
+    """Return the tables on a shard that are shardctl's own, in no migration and no model."""
+    return OWN_TABLES | {table.name for table in fleet.directories_on(shard_id)}
+
+
 def read_fingerprints(
     fleet: Fleet, shards: Iterable[LiveShard], scripts: Scripts | None
 ) -> Generator[Outcome[Fingerprint], None, None]:
@@ -79,9 +84,9 @@ def _read(
         if schema not in found:
             read[shard_id] = ShardError(f"there is no schema `{schema}`", hint="`shardctl init` creates it")
             continue
-        own = {version_tables[shard_id], *(entry.name for entry in fleet.directories_on(shard_id))}
+        hidden = own_tables(fleet, shard_id) | {version_tables[shard_id]}
         read[shard_id] = Fingerprint(
-            engine, _without(found[schema], OWN_TABLES | own), tuple(sorted(revisions.get(shard_id, ())))
+            engine, _without(found[schema], hidden), tuple(sorted(revisions.get(shard_id, ())))
         )
     return read
 

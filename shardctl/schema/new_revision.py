@@ -17,8 +17,7 @@ from shardctl.schema.autogenerate import Options, in_env_py, without_tables
 from shardctl.schema.comparators import set_default_comparison, with_comparators
 from shardctl.schema.comparison import Meant
 from shardctl.schema.drift import compare_with_most, grouped
-from shardctl.schema.fingerprint import Fingerprint
-from shardctl.schema.history import OWN_TABLES
+from shardctl.schema.fingerprint import Fingerprint, own_tables
 from shardctl.schema.revisions import Scripts
 
 
@@ -103,7 +102,7 @@ def write_revision(fleet: Fleet, scripts: Scripts, request: RevisionRequest, liv
 def _run_env(
     fleet: Fleet, scripts: Scripts, request: RevisionRequest, live: LiveShard, revision: RevisionContext
 ) -> None:
-    hidden = {*OWN_TABLES, *(table.name for table in fleet.directories_on(live.shard_id))}
+    hidden = own_tables(fleet, live.shard_id)
 
     def adapt(options: Options) -> Options:
         if options.get("target_metadata") is None and request.autogenerate:

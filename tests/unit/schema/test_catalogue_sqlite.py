@@ -35,7 +35,7 @@ def test_reads_checks_collations_and_names() -> None:
     )
     assert text.checks == [("ck_name", "length(name) > 1"), ("", "name in('a,b', 'C)')")]
     assert text.collations == {"name": "nocase"}
-    assert text.generated == {"total": "(id +(1)) stored", "twice": "(id * 2)"}
+    assert text.generated == {"total": "(id + (1)) stored", "twice": "(id * 2)"}
     assert text.uniques == {("name", "total"): "uq"}
     assert text.foreign_keys == {("other",): ("fk_other", "deferred"), ("id", "total"): ("", "")}
     assert text.is_autoincrement
