@@ -22,14 +22,17 @@ from pathlib import Path
 from typing import IO, Any
 
 import shardctl
-from shardctl.errors import Refused, ShardctlError
+from shardctl.errors import Refused, ShardctlError, ShardError
 from shardctl.fleet import Fleet, LiveShard
 from shardctl.fleet.backends.sqlite import database_file
 from shardctl.fleet.fan_out import run_one
-from shardctl.schema.apply import MigrationFailed, MigrationResult, upgrade
+from shardctl.schema.apply import upgrade
+from shardctl.schema.events import Event, OnEvent, RevisionFinished, RevisionStarted
 from shardctl.schema.goals import UPGRADE_TO_HEAD, Goal
+from shardctl.schema.results import MigrationResult, failure
 from shardctl.schema.revisions import Scripts, load_scripts, read_revisions
 from shardctl.schema.run_env import version_table_of
+from shardctl.schema.shard_environment import Progress
 
 POLL_S = 0.1
 OnLine = Callable[[str, str], None]
@@ -46,7 +49,6 @@ class Request:
     goal: Goal
     options: dict[str, Any]
     """Further arguments of `apply.upgrade`."""
-    sends_events: bool
 
 
 @dataclass(slots=True)
@@ -65,7 +67,7 @@ class Isolation:
         goal: Goal = UPGRADE_TO_HEAD,
         *,
         stop: threading.Event | None = None,
-        on_event: Callable[[Any], None] | None = None,
+        on_event: OnEvent | None = None,
         **options: Any,
     ) -> MigrationResult:
         """Bring one shard to a revision: the arguments, the result and the errors are those of `apply.upgrade`.
@@ -77,7 +79,7 @@ class Isolation:
         if shard.backend.name == "sqlite" and database_file(shard.engine.url) is None:
             raise Refused("the shard is in the memory of this process", hint="leave out `--isolate`")
         shard_map = self.fleet.shard_map
-        request = Request(shard_map.source, shard_map.app, shard.shard_id, goal, options, on_event is not None)
+        request = Request(shard_map.source, shard_map.app, shard.shard_id, goal, options)
         is_over = threading.Event()
         with _start() as child:
             self.processes[shard.shard_id] = child.pid
@@ -99,7 +101,7 @@ class Isolation:
                 del self.processes[shard.shard_id]
         if answer.value is not None:
             return _result(answer.value)
-        raise _died(shard, scripts, goal, child.returncode, answer, options.get("expected") or ())
+        raise _died(shard, scripts, child.returncode, answer.revision, options.get("expected") or ())
 
     def _pass_on_lines(self, shard_id: str, stderr: IO[bytes]) -> None:
         for line in stderr:
@@ -110,7 +112,7 @@ class Isolation:
 class _Answer:
     """What a child has said so far."""
 
-    on_event: Callable[[Any], None] | None
+    on_event: OnEvent | None
     value: Any = None
     revision: str | None = None
     """The revision that runs, as far as events tell."""
@@ -127,10 +129,9 @@ class _Answer:
             else:
                 self.value = (kind, value)
 
-    def _note(self, event: Any) -> None:
-        name = type(event).__name__
-        if name in {"RevisionStarted", "RevisionFinished"}:
-            self.revision = event.revision if name == "RevisionStarted" else None
+    def _note(self, event: Event) -> None:
+        if isinstance(event, RevisionStarted | RevisionFinished):
+            self.revision = event.revision if isinstance(event, RevisionStarted) else None
         if self.on_event is not None:
             self.on_event(event)
 
@@ -175,27 +176,16 @@ def _result(answer: tuple[str, Any]) -> MigrationResult:
 
 
 def _died(
-    shard: LiveShard, scripts: Scripts, goal: Goal, code: int, answer: _Answer, before: tuple[str, ...]
-) -> MigrationFailed:
+    shard: LiveShard, scripts: Scripts, code: int, revision: str | None, before: tuple[str, ...]
+) -> ShardctlError:
+    after, unreadable = None, ""
     try:
         with shard.connect() as connection:
-            after: tuple[str, ...] | None = read_revisions(connection, version_table_of(shard, scripts))
-        left = (
-            f"the shard is at {', '.join(f'`{entry}`' for entry in after)}" if after else "the shard is at no revision"
-        )
+            after = read_revisions(connection, version_table_of(shard, scripts))
     except ShardctlError as error:
-        after, left = None, f"its revision cannot be read now: {error.message}"
-    is_whole = shard.backend.is_transactional_ddl or after == scripts.after(goal, before)
-    left += "" if is_whole else f"; {shard.backend.name} rolls back no CREATE or ALTER: it may be half applied"
-    where = f"revision `{answer.revision}`: " if answer.revision else ""
-    return MigrationFailed(
-        f"{where}its process {_cause(code)}",
-        from_=before,
-        to=after,
-        revision=answer.revision,
-        is_half_done=not is_whole,
-        facts=[left],
-    )
+        unreadable = error.message
+    progress = Progress(revision, error=ShardError(f"its process {_cause(code)}"))
+    return failure(shard, progress, before=before, after=after, unreadable=unreadable)
 
 
 def _cause(code: int) -> str:
@@ -246,9 +236,7 @@ def _carry_out(request: Request, requests: IO[bytes], answers: IO[bytes]) -> tup
             scripts = load_scripts(fleet.shard_map.migrations, where=fleet.shard_map.where)
             stop = threading.Event()
             threading.Thread(target=_listen, args=(requests, stop, shard), daemon=True).start()
-            options = {**request.options, "stop": stop}
-            if request.sends_events:
-                options["on_event"] = lambda event: _send(answers, ("event", event))
+            options = {**request.options, "stop": stop, "on_event": lambda event: _send(answers, ("event", event))}
             outcome = run_one(shard, lambda live: upgrade(live, scripts, request.goal, **options))
     except ShardctlError as error:
         return "error", _parts(error)

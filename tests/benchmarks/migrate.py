@@ -98,32 +98,32 @@ def upgrades(scene: Scene, what: str, *, rounds: int) -> Iterator[Row]:
     yield Row(what, "the same by xargs -P 8", xargs)
 
 
-def migrate_sqlite(folder: Path, shards: int = 50) -> Iterator[Row]:
+def migrate_sqlite(folder: Path, shards: int = 50, rounds: int = 3) -> Iterator[Row]:
     """From nothing to the head, SQLite files."""
     with sqlite_scene(folder, shards) as scene:
-        yield from upgrades(scene, "SQLite files", rounds=3)
+        yield from upgrades(scene, "SQLite files", rounds=rounds)
 
 
-def migrate_postgresql(folder: Path, shards: int = 50) -> Iterator[Row]:
+def migrate_postgresql(folder: Path, shards: int = 50, rounds: int = 3) -> Iterator[Row]:
     """From nothing to the head, PostgreSQL databases."""
     with databases_scene(folder, shards) as scene:
-        yield from upgrades(scene, "PostgreSQL databases", rounds=3)
+        yield from upgrades(scene, "PostgreSQL databases", rounds=rounds)
 
 
-def migrate_far(folder: Path, shards: int = 50) -> Iterator[Row]:
+def migrate_far(folder: Path, shards: int = 50, rounds: int = 3) -> Iterator[Row]:
     """From nothing to the head, PostgreSQL schemas behind a round trip of 20 ms."""
     with schemas_scene(folder, shards, is_far=True) as scene:
-        yield from upgrades(scene, "PostgreSQL schemas, 20 ms away", rounds=3)
+        yield from upgrades(scene, "PostgreSQL schemas, 20 ms away", rounds=rounds)
 
 
-def migrate_nothing(folder: Path, shards: int = 200) -> Iterator[Row]:
+def migrate_nothing(folder: Path, shards: int = 200, rounds: int = 3) -> Iterator[Row]:
     """All at the head already: PostgreSQL schemas; the loop runs over a sample and is extrapolated."""
     with schemas_scene(folder, shards) as scene:
         scene.make_empty()
         scene.ours()()
         scene.check()
         sample = min(SAMPLE, shards)
-        (part,) = ratios(scene.ours(), [scene.loop(sample)], rounds=3)
+        (part,) = ratios(scene.ours(), [scene.loop(sample)], rounds=rounds)
         what = f"migrate --all-shards, {shards} PostgreSQL schemas, nothing to do"
         yield Row(what, f"the loop, extrapolated from {sample}", part * shards / sample)
 
