@@ -107,6 +107,10 @@ MaxFailures = Annotated[
     int | None,
     typer.Option("--max-failures", metavar="N", min=1, help="Stop once N shards have failed, not at the first."),
 ]
+Sql = Annotated[bool, typer.Option("--sql", help="Print the statements, and run nothing.")]
+SqlDir = Annotated[
+    Path | None, typer.Option("--sql-dir", metavar="DIR", help="Write the statements, a file for each shard.")
+]
 Timeout = Annotated[
     float | None,
     typer.Option("--timeout", metavar="SECONDS", min=0.001, max=86_400, help="For each shard, in place of timeout_s."),

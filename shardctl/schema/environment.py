@@ -18,6 +18,7 @@ from shardctl.errors import ShardctlError
 from shardctl.fleet import Fleet, LiveShard, connect
 from shardctl.schema.autogenerate import without_tables
 from shardctl.schema.history import OWN_TABLES
+from shardctl.schema.offline import offline_options, opening_statement
 from shardctl.schema.run_env import check_place
 from shardctl.schema.transactions import whole_revision_options, whole_revisions
 from shardctl.topology.load import find_file, load
@@ -35,6 +36,9 @@ def run_migrations(target_metadata: MetaData | Sequence[MetaData] | None = None,
     Raises:
         CommandError: No shard is named, there is no such shard, or it cannot be connected to.
     """
+    if context.is_offline_mode():
+        _render(target_metadata, options)
+        return
     connection = context.config.attributes.get("connection")
     if isinstance(connection, Connection):
         _run(connection, target_metadata, options)
@@ -48,6 +52,23 @@ def run_migrations(target_metadata: MetaData | Sequence[MetaData] | None = None,
                 _run(connection, target_metadata, options, _directories(fleet, shard))
     except ShardctlError as error:
         _fail(error)
+
+
+def _render(target_metadata: Any, options: dict[str, Any]) -> None:
+    """Write the SQL of a shard to where Alembic writes it."""
+    statement = None
+    if "shard" not in context.config.attributes:  # shardctl itself says what it renders for
+        try:
+            shard = _shard_of_command_line(_fleet())
+        except ShardctlError as error:
+            _fail(error)
+        options = {"render_as_batch": shard.backend.name == "sqlite", **options, **offline_options(shard)}
+        statement = opening_statement(shard)
+    context.configure(target_metadata=target_metadata, **options)
+    if statement is not None:
+        context.get_context().impl.static_output(f"{statement};")
+    with context.begin_transaction():
+        context.run_migrations()
 
 
 def _run(
@@ -64,8 +85,6 @@ def _run(
 
 
 def _fleet() -> Fleet:
-    if context.is_offline_mode():
-        raise CommandError("these migrations are not offered as SQL (`--sql`): they run on a shard")
     file = os.environ.get("SHARDCTL_CONFIG") or find_file(Path.cwd()) or find_file(Path(context.script.dir).absolute())
     return connect(load(file))
 

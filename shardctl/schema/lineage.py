@@ -1,4 +1,4 @@
-"""The project's revisions as a history: what follows what, where it branches and merges, and which shards stand where."""
+"""The project's revisions as a history: what follows what, where it branches and merges, which shards are where."""
 
 from __future__ import annotations
 

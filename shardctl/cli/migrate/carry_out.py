@@ -9,6 +9,7 @@ from shardctl.cli import diagnostics
 from shardctl.cli.migrate.plan_view import emit_plan, say_plan
 from shardctl.cli.migrate.report import Report
 from shardctl.cli.migrate.request import Prepared, Request, prepare
+from shardctl.cli.migrate.sql import emit_scripts
 from shardctl.cli.progress import say_waiting
 from shardctl.errors import Abandoned, PartialFailure, Refused, ShardctlError
 
@@ -26,6 +27,9 @@ def carry_out(request: Request) -> None:
     """
     prepared = prepare(request)
     with prepared.fleet:
+        if request.sql or request.sql_dir is not None:
+            emit_scripts(prepared, request.sql_dir, request.format_)
+            return
         if request.dry_run:
             emit_plan(prepared.plan, request.format_)
             _raise_plan_problems(prepared.plan)

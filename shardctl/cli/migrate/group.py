@@ -10,10 +10,10 @@ from typer.core import TyperCommand
 
 from shardctl.cli.migrate.check import check
 from shardctl.cli.migrate.downgrade import downgrade
-from shardctl.cli.migrate.lint import lint
-from shardctl.cli.migrate.revision import revision
 from shardctl.cli.migrate.heads import heads
+from shardctl.cli.migrate.lint import lint
 from shardctl.cli.migrate.log import log
+from shardctl.cli.migrate.revision import revision
 from shardctl.cli.migrate.run import migrate
 from shardctl.cli.migrate.stamp import stamp
 from shardctl.cli.status import status

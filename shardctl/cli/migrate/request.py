@@ -41,6 +41,8 @@ class Request:
     jobs: int
     isolate: bool = False
     dry_run: bool
+    sql: bool
+    sql_dir: Path | None
     yes: bool
     format_: Format
     config: Path | None
