@@ -26,7 +26,7 @@ from shardctl.schema.goals import Goal
 from shardctl.schema.plan import MigrationPlan, names_of
 from shardctl.schema.proxies import context_local_proxies, enter_env_py
 from shardctl.schema.revisions import Scripts, revision_of
-from shardctl.schema.run_env import env_url
+from shardctl.schema.run_env import env_config, env_url
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,9 +201,7 @@ class _OfflineEnvironment(EnvironmentContext):
 
 
 def _config(shard: LiveShard, scripts: Scripts, connection: Connection | None) -> Config:
-    from shardctl.schema.run_env import _config as online
-
-    config = online(shard, scripts, connection)
+    config = env_config(shard, scripts, connection)
     vars(config.cmd_opts)["sql"] = True
     return config
 
