@@ -107,6 +107,28 @@ MaxFailures = Annotated[
     int | None,
     typer.Option("--max-failures", metavar="N", min=1, help="Stop once N shards have failed, not at the first."),
 ]
+LockWait = Annotated[
+    float, typer.Option("--lock-wait", metavar="SECONDS", min=0, help="For another run that is at work on a shard.")
+]
+LockTimeout = Annotated[
+    float,
+    typer.Option(
+        "--lock-timeout",
+        metavar="SECONDS",
+        min=0,
+        help="For the application's locks, by each statement; 0: for ever.",
+    ),
+]
+StatementTimeout = Annotated[
+    float | None,
+    typer.Option(
+        "--statement-timeout", metavar="SECONDS", min=0.001, help="What one statement of a revision may take."
+    ),
+]
+Retries = Annotated[
+    int,
+    typer.Option("--retries", metavar="N", min=0, help="Attempts more, of a revision that gave up waiting for a lock."),
+]
 Sql = Annotated[bool, typer.Option("--sql", help="Print the statements, and run nothing.")]
 SqlDir = Annotated[
     Path | None, typer.Option("--sql-dir", metavar="DIR", help="Write the statements, a file for each shard.")

@@ -73,6 +73,13 @@ class MigrationPlan:
         return [self.shards[shard_id] for wave in self.waves for shard_id in wave.shard_ids]
 
     @property
+    def in_order(self) -> list[ShardPlan]:
+        """All shards: in the order of the waves where there are several, otherwise in their own."""
+        if len(self.waves) < 2:
+            return list(self.shards.values())
+        return [*self.to_run, *(plan for plan in self.shards.values() if not plan.steps)]
+
+    @property
     def problems(self) -> list[ShardPlan]:
         """The shards that cannot be run."""
         return [plan for plan in self.shards.values() if plan.problem is not None]

@@ -6,11 +6,13 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from shardctl.fleet import Fleet, LiveShard, Outcome
 from shardctl.fleet.fan_out import MAX_JOBS, run_one
 from shardctl.schema.apply import MigrationResult, upgrade
+from shardctl.schema.events import Event
+from shardctl.schema.limits import Terms
 from shardctl.schema.plan import MigrationPlan, ShardPlan
 from shardctl.schema.proxies import context_local_proxies
 from shardctl.schema.revisions import Scripts
@@ -24,6 +26,25 @@ Upgrade = Callable[..., MigrationResult]
 
 
 @dataclass(frozen=True, slots=True)
+class WaveStarted:
+    """The shards of a wave may start."""
+
+    wave: Wave
+
+
+@dataclass(frozen=True, slots=True)
+class ShardStarted(Event):
+    """A shard is at work."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShardFinished(Event):
+    """A shard is done, or failed, or had nothing to do."""
+
+    outcome: Outcome[MigrationResult]
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """How a run goes on."""
 
@@ -33,6 +54,11 @@ class Policy:
     """No shard is started once this many have failed; None: failures stop nothing."""
     pause_s: float = 0.0
     """Between two waves."""
+    terms: Terms = field(default_factory=Terms)
+    """For each shard."""
+
+
+OnRunEvent = Callable[[Event | WaveStarted], None]
 
 
 class Rollout:
@@ -50,9 +76,11 @@ class Rollout:
         *,
         policy: Policy | None = None,
         gate: Gate | None = None,
+        on_event: OnRunEvent | None = None,
         on_wait: OnWait | None = None,
         upgrade_one: Upgrade = upgrade,
     ) -> None:
+        self.run_id = uuid.uuid4().hex
         self.plan = plan
         self.outcomes: dict[str, Outcome[MigrationResult]] = {}
         """Of the shards that are done or failed, also of those that ended after the iteration was."""
@@ -63,10 +91,10 @@ class Rollout:
         self._scripts = scripts
         self._policy = policy or Policy()
         self._gate = gate
+        self._tell: OnRunEvent = on_event or (lambda event: None)
         self._watch = Watch(on_wait)
         self._upgrade_one = upgrade_one
         self._lock = threading.Lock()
-        self._run_id = uuid.uuid4().hex
 
     @property
     def failures(self) -> int:
@@ -78,6 +106,11 @@ class Rollout:
     def not_started(self) -> list[str]:
         """The shards that have something to run and were not begun."""
         return [plan.shard_id for plan in self.plan.to_run if plan.shard_id not in self.started]
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the run was ended early."""
+        return self._watch.stop.is_set()
 
     @property
     def may_go_on(self) -> bool:
@@ -94,6 +127,7 @@ class Rollout:
             if not self.may_go_on or not self._may_begin(wave):
                 return
             self.wave = wave
+            self._tell(WaveStarted(wave))
             yield from self._run_wave(wave)
 
     def _may_begin(self, wave: Wave) -> bool:
@@ -120,15 +154,26 @@ class Rollout:
     def _run(self, shard: LiveShard) -> MigrationResult:
         with self._watch.at_work(shard):
             self.started.add(shard.shard_id)
+            self._tell(ShardStarted(shard.shard_id))
             outcome = self._record(run_one(shard, self._upgrade))
         return outcome.result
 
     def _upgrade(self, shard: LiveShard) -> MigrationResult:
-        return self._upgrade_one(shard, self._scripts, self.plan.goal, stop=self._watch.stop, run_id=self._run_id)
+        return self._upgrade_one(
+            shard,
+            self._scripts,
+            self.plan.goal,
+            expected=self.plan.shards[shard.shard_id].before,
+            terms=self._policy.terms,
+            stop=self._watch.stop,
+            on_event=self._tell,
+            run_id=self.run_id,
+        )
 
     def _record(self, outcome: Outcome[MigrationResult]) -> Outcome[MigrationResult]:
         with self._lock:
             self.outcomes[outcome.shard_id] = outcome
+        self._tell(ShardFinished(outcome.shard_id, outcome))
         return outcome
 
 
@@ -139,6 +184,7 @@ def migrate(
     *,
     policy: Policy | None = None,
     gate: Gate | None = None,
+    on_event: OnRunEvent | None = None,
     on_wait: OnWait | None = None,
     upgrade_one: Upgrade = upgrade,
 ) -> Rollout:
@@ -150,10 +196,20 @@ def migrate(
         scripts: The project's revisions, those that the plan was made of.
         policy: How it goes on.
         gate: Asked before each wave after the first.
+        on_event: Told what happens, from several threads.
         on_wait: Told which shards are waited for, when the run is interrupted.
         upgrade_one: Brings one shard to the goal; `Isolation.upgrade` does so in a process of its own.
     """
-    return Rollout(fleet, plan, scripts, policy=policy, gate=gate, on_wait=on_wait, upgrade_one=upgrade_one)
+    return Rollout(
+        fleet,
+        plan,
+        scripts,
+        policy=policy,
+        gate=gate,
+        on_event=on_event,
+        on_wait=on_wait,
+        upgrade_one=upgrade_one,
+    )
 
 
 def _unmoved(shard: LiveShard, plan: ShardPlan) -> Outcome[MigrationResult]:

@@ -180,6 +180,68 @@ def test_interrupting_a_migration_says_what_is_done(filled: Workspace) -> None:
     assert [line.split(",")[5] for line in again.splitlines()[1:]] == ["0003", "0002"]
 
 
+NAP_REVISION = """\
+\"\"\"Rest a little.\"\"\"
+import time
+
+revision = "0003"
+down_revision = "0002"
+
+
+def upgrade():
+    time.sleep(0.7)
+
+
+def downgrade():
+    pass
+"""
+
+
+def test_shards_at_work_are_shown_with_their_revision(filled: Workspace) -> None:
+    filled.write("migrations/versions/0003.py", NAP_REVISION)
+    text, code = at_terminal(filled, "migrate", "--all-shards", answer="y\n")
+    assert code == 0
+    assert "north_america, asia, europe, south_america: 0002 -> 0003 (1 revision: Rest a little.)" in text
+    for name in ("north_america", "asia", "europe", "south_america"):
+        assert re.search(rf"  {name} +0:00:0\d 0003 \(1 of 1\)", text)
+    assert re.search(r"wave 1 .*0/4 .*left:", text)
+    assert text.count("upgraded") == 4
+
+
+def test_a_downgrade_asks_for_the_name_of_the_shard(filled: Workspace) -> None:
+    arguments = ("migrate", "downgrade", "-1", "--shard", "asia")
+    for answer in ("y\n", "europe\n", "\n"):
+        text, code = at_terminal(filled, *arguments, steps=[("to go on:", answer)])
+        assert (code, "error: declined: nothing was changed" in text) == (5, True)
+    text, code = at_terminal(filled, *arguments, steps=[("type the shard's name to go on:", "asia\n")])
+    assert code == 0
+    assert re.search(r"asia +0002 +0001 .*downgraded", text)
+
+
+def test_a_downgrade_of_several_shards_asks_for_their_number(filled: Workspace) -> None:
+    arguments = ("migrate", "downgrade", "base", "--all-shards", "--exclude", "asia")
+    text, code = at_terminal(filled, *arguments, steps=[("type the number of shards to go on:", "3\n")])
+    assert code == 0
+    assert text.count("downgraded") == 3
+
+
+def test_each_wave_is_confirmed(filled: Workspace) -> None:
+    filled.write("migrations/versions/0003.py", NAP_REVISION.replace("0.7", "0"))
+    text, code = at_terminal(
+        filled,
+        *("migrate", "--all-shards", "--canary", "asia", "--wave-size", "2", "--confirm-each-wave"),
+        steps=[
+            ("run these migrations? [y/N]", "y\n"),
+            ("go on with wave 2: north_america, europe? [y/N]", "y\n"),
+            ("go on with wave 3: south_america? [y/N]", "n\n"),
+        ],
+    )
+    assert code == 5
+    assert "error: declined: migrated 3 of 4 shards to 0003; wave 3 not started" in text
+    assert re.search(r"1 +asia .*upgraded", text)
+    assert re.search(r"3 +south_america .*not started", text)
+
+
 def test_interrupting_a_query(filled: Workspace) -> None:
     endless = "with recursive n(i) as (select 1 union all select i + 1 from n) select max(i) from n"
     arguments = ("query", "--shard", "asia", endless)

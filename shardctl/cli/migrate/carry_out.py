@@ -6,12 +6,13 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from shardctl.cli import diagnostics
+from shardctl.cli.migrate.audience import Audience
 from shardctl.cli.migrate.plan_view import emit_plan, say_plan
 from shardctl.cli.migrate.report import Report
 from shardctl.cli.migrate.request import Prepared, Request, prepare
 from shardctl.cli.migrate.sql import emit_scripts
 from shardctl.cli.progress import say_waiting
-from shardctl.errors import Abandoned, PartialFailure, Refused, ShardctlError
+from shardctl.errors import Abandoned, ConfigError, PartialFailure, Refused, ShardctlError
 
 if TYPE_CHECKING:
     from shardctl.schema.plan import MigrationPlan
@@ -25,6 +26,8 @@ def carry_out(request: Request) -> None:
     Raises:
         ShardctlError: Something is wrong with the request, or went wrong on shards.
     """
+    if request.confirm_each_wave and not diagnostics.is_terminal():
+        raise ConfigError("`--confirm-each-wave` needs a terminal", hint="without one, `--pause SECONDS` leaves time")
     prepared = prepare(request)
     with prepared.fleet:
         if request.sql or request.sql_dir is not None:
@@ -56,36 +59,29 @@ def _run(prepared: Prepared, request: Request) -> Report:
     from shardctl.schema.apply import upgrade
     from shardctl.schema.rollout import migrate
 
-    declined: list[Wave] = []
-
-    def gate(wave: Wave) -> bool:
-        if not request.confirm_each_wave or diagnostics.ask(f"go on with {wave.name}: {_names(wave)}?"):
-            return True
-        declined.append(wave)
-        return False
-
+    audience = Audience()
+    gate = Gate() if request.confirm_each_wave else None
     rollout = migrate(
         prepared.fleet,
         prepared.plan,
         prepared.scripts,
         policy=request.policy,
         gate=gate,
+        on_event=audience.tell,
         on_wait=say_waiting,
         upgrade_one=_isolated(prepared) if request.isolate else upgrade,
     )
-    interrupted, abandoned = False, tuple[str, ...]()
-    report = Report(rollout, prepared.scripts)
-    outcomes = iter(rollout)
-    try:
-        with closing(outcomes), diagnostics.counting("migrating", len(prepared.plan.to_run)) as advance:
-            for outcome in outcomes:
-                if outcome.shard_id in rollout.started:
-                    took = f"{'in' if outcome.is_ok else 'after'} {outcome.seconds:.1f} s"
-                    advance(f"{outcome.shard_id}: {report.outcome_of(outcome.shard_id)} {took}")
-    except KeyboardInterrupt as error:
-        interrupted = True
-        abandoned = error.shard_ids if isinstance(error, Abandoned) else ()
-    return Report(rollout, prepared.scripts, interrupted, abandoned, bool(declined))
+    report = Report(rollout, prepared.scripts, audience.record)
+    with audience.shown(report, request.format_, is_asked=gate is not None):
+        try:
+            with closing(iter(rollout)) as outcomes:
+                for _ in outcomes:
+                    pass
+        except KeyboardInterrupt as error:
+            report.is_interrupted = True
+            report.abandoned = error.shard_ids if isinstance(error, Abandoned) else ()
+    report.is_declined = gate is not None and gate.is_declined
+    return report
 
 
 def _isolated(prepared: Prepared) -> Upgrade:
@@ -94,8 +90,16 @@ def _isolated(prepared: Prepared) -> Upgrade:
     return Isolation(prepared.fleet, lambda shard_id, line: diagnostics.say(f"{shard_id}: {line}")).upgrade
 
 
-def _names(wave: Wave) -> str:
-    return diagnostics.listed(wave.shard_ids)
+class Gate:
+    """Asks before each further wave."""
+
+    def __init__(self) -> None:
+        self.is_declined = False
+
+    def __call__(self, wave: Wave) -> bool:
+        """Say whether the wave is wanted."""
+        self.is_declined = not diagnostics.ask(f"go on with {wave.name}: {diagnostics.listed(wave.shard_ids)}?")
+        return not self.is_declined
 
 
 def _raise_plan_problems(plan: MigrationPlan) -> None:

@@ -24,9 +24,8 @@ def emit_plan(plan: MigrationPlan, format_: Format) -> None:
         rows = [_object(plan, shard) for shard in plan.shards.values()]
         output.emit(columns, rows, format_, extra={"goal": goal, "waves": waves})
         return
-    in_order = [*plan.to_run, *(shard for shard in plan.shards.values() if not shard.steps)]
     with_waves = format_ is not Format.TABLE or len(plan.waves) > 1
-    rows = [_row(plan, shard)[0 if with_waves else 1 :] for shard in in_order]
+    rows = [_row(plan, shard)[0 if with_waves else 1 :] for shard in plan.in_order]
     output.emit(["wave", "shard", "from", "to", "pending"][0 if with_waves else 1 :], rows, format_)
 
 

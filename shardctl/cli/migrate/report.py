@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from shardctl.cli import diagnostics, output
 from shardctl.cli.output import Format
 from shardctl.errors import ExitCode, Interrupted, PartialFailure, Refused, ShardctlError
 
 if TYPE_CHECKING:
+    from shardctl.cli.migrate.record import Record
     from shardctl.fleet import Outcome
     from shardctl.schema.apply import MigrationResult
     from shardctl.schema.plan import MigrationPlan, ShardPlan
@@ -17,19 +18,20 @@ if TYPE_CHECKING:
     from shardctl.schema.rollout import Rollout
 
 COLUMNS = ["wave", "shard", "from", "to", "seconds", "outcome"]
-OBJECT = ["shard", "wave", "outcome", "from", "to", "steps", "seconds", "error", "facts", "hint"]
+OBJECT = ["shard", "wave", "outcome", "from", "to", "steps", "seconds", "retries", "error", "facts", "hint"]
 
 _DONE = {"upgrade": "upgraded", "downgrade": "downgraded", "stamp": "stamped"}
 _VERBS = {"upgrade": "migrated", "downgrade": "downgraded", "stamp": "stamped"}
 _DOING = {"upgrade": "migrating", "downgrade": "downgrading", "stamp": "stamping"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Report:
-    """A run that is over."""
+    """What became of a run, or has become of it so far."""
 
     rollout: Rollout
     scripts: Scripts
+    record: Record
     is_interrupted: bool = False
     abandoned: tuple[str, ...] = ()
     """The shards that a second ^C left in the middle of a revision."""
@@ -39,6 +41,10 @@ class Report:
     @property
     def plan(self) -> MigrationPlan:
         return self.rollout.plan
+
+    @property
+    def doing(self) -> str:
+        return _DOING[self.plan.goal.direction.value]
 
     def outcome_of(self, shard_id: str) -> str:
         """Return what became of a shard, in one or two words."""
@@ -59,29 +65,42 @@ class Report:
             return "refused"
         if isinstance(error, Interrupted):
             return "stopped"
-        if self.is_interrupted and not getattr(error, "is_half_done", True):
+        if self.rollout.is_stopped and not getattr(error, "is_half_done", True):
             return "rolled back"
         return "failed"
 
     def emit(self, format_: Format) -> None:
         """Write the rows."""
-        plans = self.plan.shards.values()
-        if format_ in (Format.JSON, Format.NDJSON):
-            output.emit(OBJECT, [self._object(shard) for shard in plans], format_, extra=self._head())
+        plans = self.plan.in_order
+        if format_ is Format.NDJSON:  # was streamed
+            return
+        if format_ is Format.JSON:
+            rows = [list(self.entry(shard.shard_id).values()) for shard in plans]
+            output.emit(OBJECT, rows, format_, extra=self.head() | self.summary())
             return
         skip = 1 if format_ is Format.TABLE and len(self.plan.waves) < 2 else 0
         output.emit(COLUMNS[skip:], [self._row(shard)[skip:] for shard in plans], format_)
 
-    def _head(self) -> dict[str, object]:
+    def head(self) -> dict[str, Any]:
+        """Return what a machine wants to know of the plan."""
         goal = self.plan.goal
         waves = [
             {"wave": wave.number, "is_canary": wave.is_canary, "shards": list(wave.shard_ids)}
             for wave in self.plan.waves
         ]
         return {
+            "run": self.rollout.run_id,
             "goal": {"direction": goal.direction.value, "target": goal.target},
             "waves": waves,
-            "is_interrupted": self.is_interrupted,
+        }
+
+    def summary(self) -> dict[str, Any]:
+        """Return what a machine wants to know of the end."""
+        return {
+            "total": len(self.plan.shards),
+            "done": len(self._done),
+            "not_started": self.rollout.not_started,
+            "exit_code": int(problem.exit_code) if (problem := self.problem()) else 0,
         }
 
     def _row(self, shard: ShardPlan) -> list[object]:
@@ -104,43 +123,49 @@ class Report:
         seconds = round(outcome.seconds, 2) if shard.shard_id in self.rollout.started else None
         if outcome.value is not None:
             return outcome.value.from_, outcome.value.to, seconds
-        left = getattr(outcome.error, "to", shard.before)
+        left = getattr(outcome.error, "to", None if seconds is not None else shard.before)
         return getattr(outcome.error, "from_", shard.before), left, seconds
 
-    def _object(self, shard: ShardPlan) -> list[object]:
+    def entry(self, shard_id: str) -> dict[str, Any]:
+        """Return what a machine wants to know of one shard."""
+        shard = self.plan.shards[shard_id]
         before, after, seconds = self._way(shard)
-        wave = self.plan.wave_of(shard.shard_id)
-        outcome = self.rollout.outcomes.get(shard.shard_id)
+        wave = self.plan.wave_of(shard_id)
+        outcome = self.rollout.outcomes.get(shard_id)
         error = outcome.error if outcome else None
-        return [
-            shard.shard_id,
+        values = [
+            shard_id,
             wave.number if wave else None,
-            self.outcome_of(shard.shard_id),
+            self.outcome_of(shard_id),
             list(before),
             None if after is None else list(after),
-            list(outcome.value.applied) if outcome and outcome.value else [],
+            self.record.steps.get(shard_id, []),
             seconds,
+            self.record.retries[shard_id],
             error.message if error else None,
             list(error.facts) if error else [],
             error.hint if error else None,
         ]
+        return dict(zip(OBJECT, values, strict=True))
 
     def raise_problems(self) -> None:
-        """Raise one error for everything that went wrong.
+        """Raise `problem`, if there is one."""
+        problem = self.problem()
+        if problem is not None:
+            raise problem
 
-        Raises:
-            Interrupted: By ^C.
-            PartialFailure: Some shards are done.
-            ShardctlError: None is; Refused or Locked if that is all that happened.
+    def problem(self) -> ShardctlError | None:
+        """Return one error for everything that went wrong.
+
+        Interrupted by ^C; PartialFailure where some shards are done; Refused or Locked if that is all that happened.
         """
         outcomes = [found for name in self.plan.shards if (found := self.rollout.outcomes.get(name))]
         failed = [outcome for outcome in outcomes if outcome.error is not None]
         if self.is_interrupted:
-            raise self._interrupted()
+            return self._interrupted()
         if self.is_declined:
-            raise Refused(f"declined: {self._summary()}", facts=self._not_started())
-        if failed:
-            raise self._failures(failed)
+            return Refused(f"declined: {self._summary()}", facts=self._not_started())
+        return self._failures(failed) if failed else None
 
     @property
     def _done(self) -> list[str]:
@@ -154,8 +179,13 @@ class Report:
         text = f"{_VERBS[direction]} {len(self._done)} of {len(self.plan.shards)} shards{to}"
         if not self.rollout.not_started:
             return text
+        if self.is_declined:
+            refused = self.plan.wave_of(self.rollout.not_started[0])
+            return f"{text}; {refused.name} not started" if refused else text
         wave = self.rollout.wave
-        return f"{text}; {wave.name} stopped" if wave and len(self.plan.waves) > 1 else f"{text}; stopped"
+        if wave is None:
+            return f"{text}; none was started"
+        return f"{text}; {wave.name} stopped" if len(self.plan.waves) > 1 else f"{text}; stopped"
 
     def _not_started(self) -> list[str]:
         names = self.rollout.not_started
@@ -188,7 +218,7 @@ class Report:
         for name in self.plan.shards:
             by_outcome.setdefault("done" if name in self._done else self.outcome_of(name), []).append(name)
         facts = [f"{outcome}: {diagnostics.listed(names)}" for outcome, names in by_outcome.items()]
-        message = f"interrupted while {_DOING[self.plan.goal.direction.value]}: "
+        message = f"interrupted while {self.doing}: "
         message += f"{len(self._done)} of {len(self.plan.shards)} shards are done"
         if self.abandoned:
             return Interrupted(message, facts=facts, hint="look at what was abandoned before you run it again")

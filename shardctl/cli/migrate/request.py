@@ -40,6 +40,10 @@ class Request:
     max_failures: int | None = None
     jobs: int
     isolate: bool = False
+    lock_wait: float
+    lock_timeout: float
+    statement_timeout: float | None
+    retries: int
     dry_run: bool
     sql: bool
     sql_dir: Path | None
@@ -56,10 +60,12 @@ class Request:
 
     @property
     def policy(self) -> Policy:
+        from shardctl.schema.limits import Terms
         from shardctl.schema.rollout import Policy
 
         stops_at = self.max_failures or (1 if self.on_error is OnError.STOP else None)
-        return Policy(self.jobs, stops_at, self.pause)
+        terms = Terms(self.lock_wait, self.lock_timeout, self.statement_timeout, self.retries)
+        return Policy(self.jobs, stops_at, self.pause, terms)
 
 
 @dataclass(frozen=True, slots=True)

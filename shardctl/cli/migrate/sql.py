@@ -30,10 +30,10 @@ def emit_scripts(prepared: Prepared, folder: Path | None, format_: Format) -> No
     shards = [prepared.fleet.shards[shard.shard_id] for shard in plan.to_run]
     outcomes = collect(render_scripts(prepared.fleet, plan, prepared.scripts), shards, doing="rendering")
     found = grouped({outcome.shard_id: outcome.value for outcome in outcomes if outcome.value is not None}, plan)
-    if folder is not None:
+    if folder is not None and found:
         written = _write(found, folder)
         output.emit(["shard", "file"], [[shard_id, str(file)] for shard_id, file in written.items()], format_)
-    else:
+    elif folder is None:
         output.write("\n".join(str(script) for script in found))
     if not shards and not plan.problems:
         diagnostics.say("note: nothing to run")
@@ -61,8 +61,8 @@ def _raise_problems(prepared: Prepared, outcomes: list[Outcome[str]]) -> None:
     from shardctl.fleet import Outcome, grouped_problems
 
     plan = prepared.plan
-    problems = [
-        Outcome[str](prepared.fleet.shards[shard.shard_id], 0.0, error=shard.problem) for shard in plan.problems
+    problems: list[Outcome[str]] = [
+        Outcome(prepared.fleet.shards[shard.shard_id], 0.0, error=shard.problem) for shard in plan.problems
     ]
     failed = [*problems, *(outcome for outcome in outcomes if outcome.error is not None)]
     if not failed:

@@ -1,0 +1,191 @@
+"""Runs over a fleet: in waves, until too many fail, and as planned or not at all."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from shardctl.errors import Refused
+from shardctl.fleet import Fleet
+from shardctl.schema.events import Event, RevisionFinished, RevisionStarted
+from shardctl.schema.goals import Direction, Goal
+from shardctl.schema.plan import size_of, survey_sizes
+from shardctl.schema.rollout import Policy, Rollout, ShardFinished, ShardStarted, WaveStarted, migrate
+from shardctl.schema.waves import Rules, Wave, WaveSize
+from tests.fixtures.engines import Databases
+from tests.fixtures.projects import Project, create_places, in_shard, migrate_fleet, place_shards, plan_fleet
+
+NAMES = ["n0", "n1", "n2", "n3", "n4"]
+CREATE = "op.create_table('cities', sa.Column('id', sa.Integer(), primary_key=True), sa.Column('name', sa.String(9)))"
+IN_THE_WAY = "create table zips (id int)"
+ONE_BY_ONE = Rules(frozenset({"n3"}), WaveSize(1))
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    made = Project(tmp_path)
+    made.write_env()
+    made.write_revision("r1", None, CREATE)
+    made.write_revision("r2", "r1", "op.create_table('zips', sa.Column('id', sa.Integer()))")
+    return made
+
+
+@pytest.fixture
+def fleet(project: Project, databases: Databases) -> Fleet:
+    kind = "files" if databases.engine == "sqlite" else "databases"
+    place_shards(project, f"{databases.engine} {kind}", databases, NAMES)
+    made = project.open()
+    create_places(made, databases)
+    return made
+
+
+def at(fleet: Fleet, name: str) -> list[str]:
+    return [row[0] for row in in_shard(fleet.shards[name], "select version_num from alembic_version")]
+
+
+def test_waves_run_one_after_the_other(fleet: Fleet, project: Project) -> None:
+    seen: list[object] = []
+    lock = threading.Lock()
+
+    def tell(event: Event | WaveStarted) -> None:
+        with lock:
+            seen.append(event)
+
+    rollout = migrate_fleet(fleet, project.scripts(), rules=Rules(frozenset({"n3"}), WaveSize(2)), on_event=tell)
+    assert {outcome.result.to for outcome in rollout} == {("r2",)}
+
+    waves = [event.wave for event in seen if isinstance(event, WaveStarted)]
+    assert [(wave.shard_ids, wave.is_canary) for wave in waves] == [
+        (("n3",), True),
+        (("n0", "n1"), False),
+        (("n2", "n4"), False),
+    ]
+    for wave in waves:
+        begun = seen.index(WaveStarted(wave))
+        before = {name for earlier in waves[: wave.number - 1] for name in earlier.shard_ids}
+        done = {event.shard_id for event in seen[:begun] if isinstance(event, ShardFinished)}
+        started = {event.shard_id for event in seen[:begun] if isinstance(event, ShardStarted)}
+        assert done == started == before
+    for name in NAMES:
+        steps = [event for event in seen if isinstance(event, RevisionStarted) and event.shard_id == name]
+        assert [(event.revision, event.number, event.total) for event in steps] == [("r1", 1, 2), ("r2", 2, 2)]
+    assert len([event for event in seen if isinstance(event, RevisionFinished)]) == 2 * len(NAMES)
+
+
+def test_a_failing_canary_stops_the_run(fleet: Fleet, project: Project) -> None:
+    in_shard(fleet.shards["n3"], IN_THE_WAY)
+    in_shard(fleet.shards["n3"], "create table alembic_version (version_num varchar(32) not null primary key)")
+    in_shard(fleet.shards["n3"], "insert into alembic_version values ('r1')")
+    rollout = migrate_fleet(fleet, project.scripts(), rules=ONE_BY_ONE, max_failures=1)
+    outcomes = {outcome.shard_id: outcome for outcome in rollout}
+    assert {name: outcome.is_ok for name, outcome in outcomes.items()} == {"n3": False}
+    assert rollout.not_started == ["n0", "n1", "n2", "n4"]
+    assert rollout.wave == Wave(1, ("n3",), is_canary=True)
+
+    in_shard(fleet.shards["n3"], "drop table zips")
+    again = migrate_fleet(fleet, project.scripts(), rules=ONE_BY_ONE, max_failures=1)
+    assert [outcome.result.to for outcome in again] == [("r2",)] * 5
+    assert again.not_started == []
+
+
+@pytest.mark.parametrize(("max_failures", "left"), [(1, ["n2", "n4"]), (2, ["n4"]), (3, []), (None, [])])
+def test_how_many_may_fail(max_failures: int | None, left: list[str], fleet: Fleet, project: Project) -> None:
+    for name in ("n1", "n2"):
+        in_shard(fleet.shards[name], "create table alembic_version (version_num varchar(32) not null primary key)")
+        in_shard(fleet.shards[name], "insert into alembic_version values ('r1')")
+        in_shard(fleet.shards[name], IN_THE_WAY)
+    rollout = migrate_fleet(fleet, project.scripts(), rules=ONE_BY_ONE, max_failures=max_failures)
+    failed = sorted(outcome.shard_id for outcome in rollout if not outcome.is_ok)
+    assert failed == ["n1", "n2"] if left != ["n2", "n4"] else failed == ["n1"]
+    assert rollout.not_started == left
+
+
+def test_what_runs_is_finished_when_one_fails(fleet: Fleet, project: Project) -> None:
+    in_shard(fleet.shards["n0"], IN_THE_WAY)
+    in_shard(fleet.shards["n0"], "create table alembic_version (version_num varchar(32) not null primary key)")
+    in_shard(fleet.shards["n0"], "insert into alembic_version values ('r1')")
+    rollout = migrate_fleet(fleet, project.scripts(), jobs=2, max_failures=1)
+    outcomes = {outcome.shard_id: outcome for outcome in rollout}
+    assert not outcomes["n0"].is_ok
+    assert outcomes["n1"].result.to == ("r2",)
+    assert set(rollout.not_started) == set(NAMES) - set(outcomes)
+    assert "n4" in rollout.not_started
+
+
+def test_a_wave_that_is_refused_is_not_started(fleet: Fleet, project: Project) -> None:
+    asked: list[int] = []
+
+    def gate(wave: Wave) -> bool:
+        asked.append(wave.number)
+        return wave.number < 3
+
+    rollout = migrate_fleet(fleet, project.scripts(), rules=ONE_BY_ONE, gate=gate)
+    assert [outcome.shard_id for outcome in rollout] == ["n3", "n0"]
+    assert asked == [2, 3]
+    assert rollout.not_started == ["n1", "n2", "n4"]
+
+
+def test_a_shard_that_changed_since_the_plan_is_refused(fleet: Fleet, project: Project) -> None:
+    scripts = project.scripts()
+    plan = plan_fleet(fleet, scripts)
+    in_shard(fleet.shards["n1"], "create table alembic_version (version_num varchar(32) not null primary key)")
+    in_shard(fleet.shards["n1"], "insert into alembic_version values ('r1')")
+    outcomes = {
+        outcome.shard_id: outcome for outcome in migrate(fleet, plan, scripts, policy=Policy(max_failures=None))
+    }
+    error = outcomes.pop("n1").error
+    assert isinstance(error, Refused)
+    assert error.message.startswith("changed since the plan: it was at no revision, and is at `r1`")
+    assert at(fleet, "n1") == ["r1"]
+    assert {outcome.result.to for outcome in outcomes.values()} == {("r2",)}
+
+
+def test_a_shard_that_cannot_be_planned_stops_the_run_before_it_begins(fleet: Fleet, project: Project) -> None:
+    in_shard(fleet.shards["n2"], "create table strange (id int)")
+    stopping = migrate_fleet(fleet, project.scripts(), max_failures=1)
+    assert [(outcome.shard_id, outcome.is_ok) for outcome in stopping] == [("n2", False)]
+    assert stopping.not_started == ["n0", "n1", "n3", "n4"]
+    going_on = migrate_fleet(fleet, project.scripts())
+    assert sorted(outcome.shard_id for outcome in going_on if outcome.is_ok) == ["n0", "n1", "n3", "n4"]
+
+
+def test_down_and_up_again_and_stamps(fleet: Fleet, project: Project) -> None:
+    for file in project.migrations.glob("versions/*.py"):
+        table = {"r1": "cities", "r2": "zips"}[file.stem]
+        file.write_text(
+            file.read_text().replace("def downgrade():\n    pass", f"def downgrade():\n    op.drop_table('{table}')")
+        )
+    scripts = project.scripts()
+
+    def run(direction: Direction, target: str) -> Rollout:
+        rollout = migrate_fleet(fleet, scripts, goal=Goal(direction, target))
+        for outcome in rollout:
+            assert outcome.error is None
+        return rollout
+
+    run(Direction.UPGRADE, "head")
+    assert run(Direction.DOWNGRADE, "-1").outcomes["n0"].result.applied == ("r2",)
+    assert at(fleet, "n0") == ["r1"]
+    run(Direction.STAMP, "head")
+    assert at(fleet, "n0") == ["r2"]
+    run(Direction.STAMP, "r1")
+    run(Direction.DOWNGRADE, "base")
+    assert at(fleet, "n0") == []
+    assert run(Direction.DOWNGRADE, "base").started == set()
+    run(Direction.UPGRADE, "+1")
+    assert at(fleet, "n0") == ["r1"]
+
+
+def test_sizes(fleet: Fleet, project: Project) -> None:
+    empty = survey_sizes(fleet, fleet.shards.values())
+    assert sorted(empty) == NAMES
+    in_shard(fleet.shards["n1"], "create table big (text varchar(2000))")
+    live = fleet.shards["n1"]
+    with live.engine.begin() as connection:
+        for _ in range(200):
+            connection.exec_driver_sql(f"insert into big values ('{'x' * 2000}')")
+    if live.backend.name == "mysql":
+        in_shard(live, "analyze table big")
+    assert size_of(live) > empty["n1"] + 200_000
