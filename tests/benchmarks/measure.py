@@ -98,7 +98,8 @@ def peak_kib(words: Sequence[str], *, cwd: Path) -> int:
 
 
 def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT)}
+    """Return the environment of both sides; compiled modules are kept, as they are of what is installed."""
+    return {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": ""}
 
 
 def note(text: str) -> None:
