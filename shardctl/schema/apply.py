@@ -13,16 +13,20 @@ from dataclasses import replace
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from shardctl.errors import Refused, ShardctlError
+from shardctl.errors import ShardctlError
 from shardctl.fleet import LiveShard
 from shardctl.schema import events
-from shardctl.schema.goals import UPGRADE_TO_HEAD, Direction, Goal
+from shardctl.schema.fitness import adopt_command as adopt_command
+from shardctl.schema.fitness import counted as counted
+from shardctl.schema.fitness import refuse_changed
+from shardctl.schema.fitness import refuse_unfit as refuse_unfit
+from shardctl.schema.goals import UPGRADE_TO_HEAD, Goal
 from shardctl.schema.history import Scribe
 from shardctl.schema.limits import Terms
 from shardctl.schema.results import MigrationFailed as MigrationFailed
 from shardctl.schema.results import MigrationResult as MigrationResult
 from shardctl.schema.results import failure
-from shardctl.schema.revisions import Scripts, ShardRevision, Standing, read_revisions, read_standing
+from shardctl.schema.revisions import Scripts, read_revisions, read_standing
 from shardctl.schema.run_env import check_place, version_table_of
 from shardctl.schema.shard_run import ShardRun
 
@@ -84,6 +88,7 @@ def upgrade(
             after, unreadable = _read_back(shard, connection, version_table)
             if progress.error is None and after is not None and after == scripts.after(goal, before.revisions):
                 return MigrationResult(before.revisions, after, tuple(run.applied_ids), goal.direction)
+            done_statements = run.settle(connection)
             error = failure(
                 shard,
                 progress,
@@ -91,54 +96,10 @@ def upgrade(
                 after=after,
                 unreadable=unreadable,
                 attempts=run.attempts,
+                done_statements=done_statements,
             )
             run.close_history(connection, error)
             raise error from progress.error
-
-
-def refuse_changed(found: ShardRevision, expected: tuple[str, ...] | None) -> None:
-    """Refuse a shard that is not where the plan saw it.
-
-    Raises:
-        Refused: It is somewhere else.
-    """
-    if expected is not None and set(found.revisions) != set(expected):
-        was, now = (", ".join(f"`{entry}`" for entry in revisions) for revisions in (expected, found.revisions))
-        raise Refused(
-            f"changed since the plan: it was at {was or 'no revision'}, and is at {now or 'no revision'}",
-            hint="run the same command again: it makes a new plan",
-        )
-
-
-def refuse_unfit(shard: LiveShard, scripts: Scripts, found: ShardRevision, goal: Goal = UPGRADE_TO_HEAD) -> None:
-    """Refuse a shard that the project's revisions cannot be run on.
-
-    Raises:
-        Refused: Its revision is unknown here, or it has tables and no revision, and is not to be stamped with one.
-    """
-    if found.standing is Standing.UNKNOWN:
-        strange = ", ".join(f"`{revision}`" for revision in found.revisions if revision not in scripts.known)
-        raise Refused(
-            f"the shard is at revision {strange}, which `{scripts.folder.name}` does not have",
-            hint="a newer version of the project migrated it: use that one",
-        )
-    if found.standing is Standing.UNVERSIONED and goal.direction is not Direction.STAMP:
-        raise Refused(
-            f"the shard has {counted(len(found.tables), 'table')} and no revision",
-            hint=f"if its tables are those of the head, `{adopt_command(shard)}` adopts it",
-        )
-
-
-def adopt_command(shard: LiveShard) -> str:
-    """Return the command that records the head as the revision of a shard that has its tables already."""
-    return f"shardctl migrate stamp head --shard {shard.shard_id}"
-
-
-def counted(number: int, noun: str) -> str:
-    """Return a number with its noun."""
-    if number == 1:
-        return f"1 {noun}"
-    return f"{number} {noun.removesuffix('y')}ies" if noun.endswith("y") else f"{number} {noun}s"
 
 
 def _read_back(shard: LiveShard, connection: Connection, version_table: str) -> tuple[tuple[str, ...] | None, str]:

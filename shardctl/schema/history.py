@@ -98,35 +98,14 @@ class HistoryEntry:
         return (self.finished_at - self.started_at).total_seconds()
 
 
-def read_runs(connection: Connection, limit: int = 20) -> tuple[HistoryEntry, ...]:
-    """Return a shard's latest entries, newest first; none where shardctl has not run.
-
-    Args:
-        connection: The shard's connection.
-        limit: Entries at most.
-    """
-    if not inspect(connection).has_table(HISTORY.name):
-        return ()
-    columns = [column for column in HISTORY.columns if column.name != "id"]
-    rows = connection.execute(select(*columns).order_by(HISTORY.c.id.desc()).limit(limit))
-    return tuple(_entry(row._asdict()) for row in rows)
-
-
-def read_last_run(connection: Connection) -> HistoryEntry | None:
-    """Return the latest entry of a shard."""
-    return next(iter(read_runs(connection, 1)), None)
-
-
 def read_running(connection: Connection) -> HistoryEntry | None:
-    """Return the latest entry of a shard if it says `running`."""
-    last = read_last_run(connection)
-    return last if last is not None and last.outcome == RUNNING else None
-
-
-def _entry(row: dict[str, Any]) -> HistoryEntry:
-    for name in ("started_at", "finished_at"):
-        row[name] = row[name].replace(tzinfo=UTC) if row[name] is not None else None
-    return HistoryEntry(**row)
+    """Return what runs on a shard, by its history: true only while the shard's lock is held."""
+    if not inspect(connection).has_table(HISTORY.name):
+        return None
+    columns = [column for column in HISTORY.columns if column.name != "id"]
+    query = select(*columns).where(HISTORY.c.outcome == RUNNING).order_by(HISTORY.c.id.desc())
+    row = connection.execute(query.limit(1)).mappings().first()
+    return HistoryEntry(**{**row, "started_at": row["started_at"].replace(tzinfo=UTC)}) if row is not None else None
 
 
 @dataclass(frozen=True, slots=True)

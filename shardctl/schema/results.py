@@ -11,6 +11,7 @@ from shardctl.errors import Interrupted, ShardctlError, ShardError
 from shardctl.fleet import LiveShard
 from shardctl.fleet.live_shard import driver_line
 from shardctl.schema.goals import Direction
+from shardctl.schema.journal import HalfApplied
 from shardctl.schema.limits import is_lock_timeout
 from shardctl.schema.shard_environment import Progress
 
@@ -66,6 +67,7 @@ def failure(
     after: tuple[str, ...] | None,
     unreadable: str = "",
     attempts: int = 1,
+    done_statements: int | None = None,
 ) -> ShardctlError:
     """Return the error of a shard that was not brought to its goal.
 
@@ -76,6 +78,7 @@ def failure(
         after: Its revisions now; None if they cannot be read.
         unreadable: Why they cannot.
         attempts: How often the revision was tried.
+        done_statements: How many statements of it are done and journaled; None where there is no journal.
     """
     error, revision = progress.error, progress.revision
     if after is None:
@@ -89,6 +92,9 @@ def failure(
         state = f"the shard is {left}" if after is not None else left
     elif progress.left_transaction:
         state = f"revision `{revision}` committed in an `autocommit_block` and may be half applied; the shard is {left}"
+    elif done_statements is not None and not isinstance(error, HalfApplied):
+        state = _journaled(shard, str(revision), done_statements, left)
+        is_half_done = done_statements > 0
     elif is_half_done:
         state = f"{shard.backend.name} rolls back no CREATE or ALTER: `{revision}` may be half applied; still {left}"
     else:
@@ -102,6 +108,13 @@ def failure(
         facts=[*_locked_statement(error, attempts), *_facts_of(error), state],
         hint=error.hint if isinstance(error, ShardctlError) else None,
     )
+
+
+def _journaled(shard: LiveShard, revision: str, done: int, left: str) -> str:
+    if not done:
+        return f"nothing of `{revision}` is left: still {left}"
+    statements = "first statement is" if done == 1 else f"first {done} statements are"
+    return f"the {statements} done, and the next run of `{revision}` goes on behind; still {left}"
 
 
 def _facts_of(error: BaseException | None) -> tuple[str, ...]:
@@ -119,6 +132,8 @@ def _locked_statement(error: BaseException | None, attempts: int) -> list[str]:
 def _what_failed(progress: Progress) -> str:
     where = f"revision `{progress.revision}`" if progress.revision else "env.py"
     error = progress.error
+    if isinstance(error, HalfApplied):
+        return error.message
     if isinstance(error, ShardctlError):
         return f"{where}: {error.message}"
     if error is not None:

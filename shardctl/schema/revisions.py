@@ -19,7 +19,7 @@ from sqlalchemy import Connection, column, inspect, select, table
 
 from shardctl.errors import ConfigError, UnknownName
 from shardctl.schema.goals import UPGRADE_TO_HEADS, Direction, Goal, heads_after
-from shardctl.schema.history import OWN_TABLES
+from shardctl.schema.history import JOURNAL, OWN_TABLES
 from shardctl.schema.settings import Settings, find_settings
 
 DEFAULT_VERSION_TABLE = "alembic_version"
@@ -124,6 +124,12 @@ class Scripts:
         except CommandError as error:
             raise ConfigError(f"{self.folder.name}: {_first_line(error)}") from error
 
+    def lineage(self, revisions: tuple[str, ...]) -> frozenset[str]:
+        """Return these revisions and all that they build on."""
+        if not revisions:
+            return frozenset()
+        return frozenset(script.revision for script in self.directory.iterate_revisions(revisions, "base"))
+
     def after(self, goal: Goal, revisions: tuple[str, ...]) -> tuple[str, ...]:
         """Return the revisions of a shard once it is brought to a goal."""
         return heads_after(self.steps(goal, revisions), revisions)
@@ -200,7 +206,8 @@ def standing_of(
     if revisions:
         standing = Standing.BEHIND if pending else Standing.AT_HEAD
     else:
-        standing = Standing.UNVERSIONED if tables else Standing.EMPTY
+        # With a journal, they may be those of a first revision that was left in the middle.
+        standing = Standing.UNVERSIONED if tables and JOURNAL.name not in own else Standing.EMPTY
     return ShardRevision(revisions, standing, pending, tables, own)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
@@ -16,13 +17,16 @@ from shardctl.errors import Interrupted, ShardctlError
 from shardctl.fleet import LiveShard
 from shardctl.fleet.live_shard import driver_line
 from shardctl.schema import events
-from shardctl.schema.goals import Goal
-from shardctl.schema.history import FAILED, HISTORY, INTERRUPTED, Scribe, who
+from shardctl.schema.fitness import refuse_unversioned
+from shardctl.schema.goals import Direction, Goal
+from shardctl.schema.history import FAILED, HISTORY, INTERRUPTED, JOURNAL, Scribe, who
+from shardctl.schema.journal import HalfApplied, Journal
 from shardctl.schema.limits import Terms, is_lock_timeout, pause_s, set_limits
 from shardctl.schema.locks import held
 from shardctl.schema.revisions import Scripts, ShardRevision, revision_of
 from shardctl.schema.run_env import run_env
 from shardctl.schema.shard_environment import Progress, Step
+from shardctl.schema.transactions import Violations, read_violations, refuse_violations
 
 
 @dataclass(slots=True)
@@ -38,10 +42,12 @@ class ShardRun:
     scribe: Scribe
     attempts: int = 1
     applied_ids: list[str] = field(default_factory=list)
+    journal: Journal | None = None
     _own: Connection | None = None
     _planned: list[Step] = field(default_factory=list)
     _has_history: bool = False
     _started: float = 0.0
+    _violations: Violations | None = None
     _is_waiting: bool = True
     """Whether the revision that the history says runs has not started."""
 
@@ -57,15 +63,47 @@ class ShardRun:
             yield
 
     def open_history(self, connection: Connection, before: ShardRevision) -> None:
+        """Make the tables that the run writes to, and read what an earlier run left.
+
+        Raises:
+            HalfApplied: It left a revision in the middle, and another one is to run.
+        """
+        tables = (HISTORY,) if self.shard.backend.is_transactional_ddl else (HISTORY, JOURNAL)
         try:
             with self.shard.backend.autocommit(connection):
-                self.scribe.open(connection, (HISTORY,), before.own_tables)
+                self.scribe.open(connection, tables, before.own_tables)
+                if JOURNAL in tables:
+                    self.journal = Journal(self.shard.shard_id, self.goal.direction)
+                    self.journal.load(connection)
+                    self._check_left(self.journal, connection, before)
                 self.scribe.start(connection, before.pending[0])
         except SQLAlchemyError as error:
+            self.journal = None
             connection.rollback()
-            self.tell(events.HistoryNotKept(self.shard.shard_id, self.shard.failure(error).message))
+            self.tell(events.HistoryNotKept(self.shard.shard_id, driver_line(error)))
         else:
             self._has_history = True
+
+    def _check_left(self, journal: Journal, connection: Connection, before: ShardRevision) -> None:
+        """Refuse to leave a half-applied revision where it is."""
+        if self.goal.direction is Direction.STAMP:
+            return
+        if not journal.found:
+            refuse_unversioned(self.shard, before, is_unversioned=bool(before.tables and not before.revisions))
+        lineage = self.scripts.lineage(before.revisions)
+        for (direction, revision), entries in list(journal.found.items()):
+            if (direction == Direction.UPGRADE) is (revision in lineage):  # by hand, or by Alembic itself
+                journal.drop(connection, direction, revision)
+            elif (direction, revision) != (self.goal.direction, before.pending[0]):
+                raise HalfApplied(self.shard.shard_id, revision, direction, len(entries), "an earlier run ended there")
+
+    def settle(self, connection: Connection) -> int | None:
+        """Return how many statements of the revision that failed are done, where they are journaled."""
+        if self.journal is None or connection.closed or connection.invalidated:
+            return None
+        with suppress(SQLAlchemyError), self.shard.backend.autocommit(connection):
+            return self.journal.settle(connection)
+        return None
 
     def close_history(self, connection: Connection, error: ShardctlError) -> None:
         """Write how the run failed, if that can be written."""
@@ -92,6 +130,7 @@ class ShardRun:
             if not self._is_worth_another(progress) or connection.closed or connection.invalidated:
                 return progress
             connection.rollback()
+            self.settle(connection)
             wait_s = pause_s(self.attempts)
             assert progress.error is not None
             revision, error = progress.revision, driver_line(progress.error)
@@ -102,8 +141,13 @@ class ShardRun:
             self.attempts += 1
 
     def _is_worth_another(self, progress: Progress) -> bool:
-        is_whole = self.shard.backend.is_transactional_ddl and not progress.left_transaction
-        return is_whole and self.attempts <= self.terms.retries and is_lock_timeout(progress.error)
+        can_go_on = self.shard.backend.is_transactional_ddl or self.journal is not None
+        return (
+            can_go_on
+            and not progress.left_transaction
+            and self.attempts <= self.terms.retries
+            and is_lock_timeout(progress.error)
+        )
 
     def on_connection(self, connection: Connection) -> AbstractContextManager[None]:
         # An env.py that closed the connection that it was given has let go of the lock, too.
@@ -120,11 +164,28 @@ class ShardRun:
     @contextmanager
     def around(self, step: Step, connection: Connection) -> Iterator[None]:
         self._is_waiting, self._started = False, time.monotonic()
-        self.tell(events.RevisionStarted(self.shard.shard_id, revision_of(step), self.goal.direction, *self._at(step)))
-        yield
+        shard_id, revision, direction = self.shard.shard_id, revision_of(step), self.goal.direction
+        self.tell(events.RevisionStarted(shard_id, revision, direction, *self._at(step)))
+        if self._violations is None:
+            self._violations = read_violations(connection)
+        if self.journal is None or direction is Direction.STAMP:
+            yield
+            return
+        left = len(self.journal.found.get((direction, revision), ()))
+        if left:
+            self.tell(events.RevisionResumed(shard_id, revision, direction, left))
+        with self.journal.keep(connection, revision):
+            yield
 
     def applied(self, step: Step, connection: Connection) -> None:
         number, total = self._at(step)
+        violations = read_violations(connection)
+        refuse_violations(self._violations or Counter(), violations)
+        self._violations = violations
+        if self.journal is not None and self.goal.direction is Direction.STAMP:
+            self.journal.forget_all(connection)
+        elif self.journal is not None:
+            self.journal.forget(connection)
         if self._has_history:
             following = revision_of(self._planned[number]) if number < len(self._planned) else None
             self.scribe.finish(connection, following)

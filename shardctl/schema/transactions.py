@@ -6,11 +6,16 @@ dies on "already exists".
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import Connection, event
+from sqlalchemy.exc import OperationalError
+
+from shardctl.errors import ShardError
+from shardctl.fleet.live_shard import driver_line
 
 
 @contextmanager
@@ -53,3 +58,39 @@ def _begin_immediate(connection: Connection) -> None:
     driver: Any = connection.connection.driver_connection
     if not is_autocommit and not driver.in_transaction:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+Violations = Counter[tuple[str, str]]
+"""Rows without the row that they refer to, by table and table referred to."""
+
+
+def read_violations(connection: Connection) -> Violations:
+    """Count the rows of a SQLite database that break a foreign key; on other engines the server sees to it.
+
+    Migrations run with foreign keys off, so that SQLite itself does not.
+    """
+    if connection.dialect.name != "sqlite":
+        return Counter()
+    try:
+        rows = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
+    except OperationalError as error:  # a key refers to columns that are not unique
+        return Counter({(driver_line(error), ""): 1})
+    return Counter((table, parent) for table, _, parent, _ in rows)
+
+
+def refuse_violations(before: Violations, after: Violations) -> None:
+    """Refuse to commit a revision that leaves rows without the row that they refer to.
+
+    Raises:
+        ShardError: It leaves more of them than there were.
+    """
+    new = after - before
+    if new:
+        raise ShardError("it breaks foreign keys", facts=[_described(*pair, number) for pair, number in new.items()])
+
+
+def _described(table: str, parent: str, number: int) -> str:
+    if not parent:
+        return table
+    rows = "1 row refers to a row" if number == 1 else f"{number} rows refer to rows"
+    return f"{table}: {rows} that `{parent}` does not have"
