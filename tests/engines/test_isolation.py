@@ -21,8 +21,9 @@ from shardctl.schema.goals import UPGRADE_TO_HEAD
 from shardctl.schema.isolation import Isolation
 from shardctl.schema.revisions import read_revisions
 from tests.fixtures.apps import Opener, open_app
+from tests.fixtures.cli import Workspace
 from tests.fixtures.engines import Databases
-from tests.fixtures.histories import Revision, busy_history, state_of, write_history
+from tests.fixtures.histories import SHARD_TAG, Revision, busy_history, state_of, write_history
 from tests.fixtures.projects import GENERIC_ENV, Project, create_places, in_shard, place_shards
 
 __all__ = ["open_app"]
@@ -255,3 +256,33 @@ def test_a_shard_in_memory_is_refused(project: Project, open_app: Opener) -> Non
     write_history(project.migrations, [Revision("r1", None, CITIES)])
     with pytest.raises(Refused, match="in the memory of this process"):
         Isolation(fleet, Lines()).upgrade(fleet.shards["one"], project.scripts())
+
+
+@pytest.mark.slow
+def test_interrupted_command_line_leaves_whole_shards(workspace: Workspace, databases: Databases) -> None:
+    project = Project(workspace.folder)
+    project.write_env()
+    fleet = shards(project, databases, "asia", "europe")
+    long = f"op.execute({LONG[databases.engine]!r})\nimport pathlib, os\npathlib.Path(tag).write_text(str(os.getpid()))"
+    write_history(
+        project.migrations,
+        [
+            Revision("r1", None, f"{CITIES}\nimport pathlib\npathlib.Path('begun').touch()\n{SHARD_TAG}{long}"),
+            Revision("r2", "r1", "pass"),
+        ],
+    )
+    process = workspace.start(
+        "migrate", "--all-shards", "--yes", "--isolate", stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    wait_until(lambda: (workspace.folder / "begun").exists())
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=WAIT_S)
+
+    assert process.returncode == 130, stderr
+    assert b"interrupted" in stderr
+    for live in fleet.shards.values():
+        with live.connect() as connection:
+            assert inspect(connection).has_table("cities") is bool(read_revisions(connection))
+            if databases.engine != "mysql":
+                assert read_revisions(connection) == ()
