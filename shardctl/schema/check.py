@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from shardctl.fleet import Outcome
+from shardctl.errors import ConfigError
+from shardctl.fleet import Fleet, Outcome
 from shardctl.schema.apply import counted
+from shardctl.schema.comparison import Drift, find_drift
+from shardctl.schema.fingerprint import Fingerprint
 from shardctl.schema.revisions import Scripts, ShardRevision, Standing
 
 
@@ -16,7 +19,7 @@ class GateFinding:
 
     shard_id: str
     finding: str
-    """`behind`, `empty`, `unversioned`, `unknown revision`, `drifted` or `models`."""
+    """`behind`, `empty`, `unversioned`, `unknown revision`, `drifted`, or `not in migrations`."""
     detail: str
 
 
@@ -26,6 +29,48 @@ def find_lagging(found: Iterable[Outcome[ShardRevision]], scripts: Scripts) -> l
         GateFinding(outcome.shard_id, outcome.value.standing.value, _detail(outcome.value, scripts))
         for outcome in found
         if outcome.value is not None and outcome.value.standing is not Standing.AT_HEAD and scripts.heads
+    ]
+
+
+def find_drifted(fleet: Fleet, fingerprints: Mapping[str, Fingerprint], scripts: Scripts) -> list[GateFinding]:
+    """Return where shards at one revision differ from most of them.
+
+    Raises:
+        ConfigError: The models, which say what belongs on which shard, cannot be imported.
+    """
+    return _findings(find_drift(fleet, fingerprints, scripts, against="majority"), "drifted")
+
+
+def find_uncarried(
+    fleet: Fleet, shard_id: str, fingerprint: Fingerprint, scripts: Scripts
+) -> tuple[list[GateFinding], list[Outcome[object]]]:
+    """Return what the models have otherwise than one shard at the head, by Alembic's comparison in env.py.
+
+    Args:
+        fleet: The shard's fleet.
+        shard_id: A shard that is at the head, and has not drifted.
+        fingerprint: Its schema.
+        scripts: The project's revisions.
+
+    Returns:
+        The findings, and the shard's outcome if it could not be compared.
+
+    Raises:
+        ConfigError: There are no models, or they cannot be imported.
+    """
+    found = find_drift(fleet, {shard_id: fingerprint}, scripts, against="models")
+    if not found.compared and not found.failed:
+        raise ConfigError(
+            "neither env.py's `target_metadata` nor the shard map names models", hint="leave out `--models`"
+        )
+    return _findings(found, "not in migrations"), list(found.failed)
+
+
+def _findings(found: Drift, kind: str) -> list[GateFinding]:
+    return [
+        GateFinding(shard_id, kind, f"{group.finding.object} {group.finding.text}")
+        for group in found.groups
+        for shard_id in group.shard_ids
     ]
 
 
