@@ -16,6 +16,7 @@ from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, MetaData
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.schema import BLANK_SCHEMA
 
 from shardctl.errors import ShardctlError, ShardError
 from shardctl.fleet import LiveShard
@@ -117,8 +118,8 @@ def metadata_without_schema(metadatas: Sequence[MetaData], schemas: Collection[s
     """Return a copy of tables in which those of some schemas have none, as in the connection of a shard."""
     copy = MetaData()
 
-    def own(table: Any, to_schema: Any, constraint: Any, referred_schema: str | None) -> str | None:
-        return None if referred_schema in schemas else referred_schema
+    def own(table: Any, to_schema: Any, constraint: Any, referred_schema: str | None) -> Any:
+        return BLANK_SCHEMA if referred_schema in schemas else referred_schema
 
     for metadata in metadatas:
         copy.naming_convention = metadata.naming_convention

@@ -14,7 +14,7 @@ from shardctl.errors import ConfigError
 from shardctl.fleet import Fleet, LiveShard, Outcome
 from shardctl.schema.autogenerate import Options, compare, in_env_py, metadata_without_schema, without_tables
 from shardctl.schema.comparators import set_default_comparison, with_comparators
-from shardctl.schema.drift import Finding, GroupedFinding, compare_with, compare_with_most, grouped, merged
+from shardctl.schema.drift import Finding, GroupedFinding, compare_with, compare_with_most, grouped, merged, settled
 from shardctl.schema.fingerprint import Fingerprint, own_tables
 from shardctl.schema.mend import mending_sql
 from shardctl.schema.model_findings import findings_of
@@ -96,8 +96,8 @@ def find_drift(
         ConfigError: The models cannot be imported.
         UnknownName: `against` is no shard.
     """
-    shards = {shard_id: fleet.shard(shard_id) for shard_id in fingerprints}
-    meant = Meant(fleet, shards.values())
+    fingerprints = {shard_id: fingerprints[shard_id] for shard_id in fleet.shards if shard_id in fingerprints}
+    meant = Meant(fleet, [fleet.shard(shard_id) for shard_id in fingerprints])
     notes: list[str] = []
     models: dict[str, list[Finding]] = {}
     sql: dict[tuple[str, ...], str] = {}
@@ -118,7 +118,7 @@ def find_drift(
                 sql[tuple(members)] = outcome.value.sql
     others: dict[str, list[Finding]] = {}
     if against != "models":
-        others = _compare_shards(fingerprints, meant, against, notes)
+        others = settled(_compare_shards(fingerprints, meant, against, notes), models)
     findings = {
         shard_id: [
             finding

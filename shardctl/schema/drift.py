@@ -136,6 +136,21 @@ def merged(first: Iterable[Finding], second: Iterable[Finding]) -> list[Finding]
     return sorted(found.values(), key=lambda finding: finding.object)
 
 
+def settled(
+    others: Mapping[str, Sequence[Finding]], models: Mapping[str, Sequence[Finding]]
+) -> dict[str, list[Finding]]:
+    """Return what a comparison of shards with one another found, where the models do not know better.
+
+    Where they found an object wrong on some shards only, it is right on those others, however few these are.
+    """
+    wrong = {finding.object for findings in models.values() for finding in findings}
+    right = {shard_id: wrong - {finding.object for finding in findings} for shard_id, findings in models.items()}
+    return {
+        shard_id: [finding for finding in findings if finding.object not in right.get(shard_id, ())]
+        for shard_id, findings in others.items()
+    }
+
+
 def grouped(findings: Mapping[str, Sequence[Finding]]) -> list[GroupedFinding]:
     """Return each finding once, with the shards that have it, in their order."""
     shard_ids: dict[Finding, list[str]] = {}

@@ -59,7 +59,28 @@ def read_fingerprints(
         shards: The shards.
         scripts: The project's revisions, for the name of its version table; None where there are no migrations.
     """
-    return survey(fleet, shards, lambda connection, places: _read(fleet, connection, places, scripts))
+    shards = list(shards)
+    shared = _shared(fleet)
+    for live in shards:
+        if live.shard_id in shared:
+            yield Outcome(live, 0.0, error=_no_place_of_its_own(shared[live.shard_id]))
+    own = [live for live in shards if live.shard_id not in shared]
+    yield from survey(fleet, own, lambda connection, places: _read(fleet, connection, places, scripts))
+
+
+def _shared(fleet: Fleet) -> dict[str, list[str]]:
+    """Return the shards of an application that share one schema: only it knows which table is whose."""
+    places: dict[object, list[str]] = {}
+    for live in fleet.shards.values():
+        places.setdefault((live.bind.pool, live.shard.schema), []).append(live.shard_id)
+    return {shard_id: members for members in places.values() if len(members) > 1 for shard_id in members}
+
+
+def _no_place_of_its_own(shard_ids: Sequence[str]) -> ShardError:
+    return ShardError(
+        f"{', '.join(f'`{shard_id}`' for shard_id in shard_ids)} are one database without schemas of their own:"
+        " which table belongs to which cannot be told"
+    )
 
 
 def _read(

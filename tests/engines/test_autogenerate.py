@@ -189,3 +189,56 @@ def test_an_application_is_compared_with_its_own_models(open_app: Opener) -> Non
     assert [(group.shard_ids, str(group.finding.object), group.finding.against) for group in drift.groups] == [
         (("west",), "index by_hand", ("models", "1 of 2 shards"))
     ]
+
+
+SHARED = """
+engine = create_engine("sqlite:///one.db", poolclass=NullPool)
+shards = {name: engine.execution_options(shard=name) for name in ("east", "west")}
+made = sessionmaker(class_=ShardedSession, shards=shards, **choosers)
+"""
+
+
+def test_shards_that_share_tables_are_refused(open_app: Opener) -> None:
+    fleet = open_app(SHARED)
+    errors = {outcome.error.message for outcome in read_fingerprints(fleet, fleet.shards.values(), None)}
+    assert errors == {
+        "`east`, `west` are one database without schemas of their own: which table belongs to which cannot be told"
+    }
+
+
+TENANTS = """
+class Order(Base):
+    __tablename__ = "orders"
+    __table_args__ = {{"schema": "tenant"}}
+    id: Mapped[int] = mapped_column(primary_key=True)
+    up_id: Mapped[int | None] = mapped_column(ForeignKey("tenant.orders.id"))
+
+Base.metadata.remove(City.__table__)
+Base.metadata.remove(Setting.__table__)
+engine = create_engine({url!r}, poolclass=NullPool)
+with engine.begin() as connection:
+    for name in ("east", "west"):
+        connection.exec_driver_sql(f"create schema {{name}}")
+shards = {{
+    name: engine.execution_options(schema_translate_map={{"tenant": name}}) for name in ("east", "west")
+}}
+for shard in shards.values():
+    with shard.begin() as connection:
+        Base.metadata.create_all(connection)
+made = sessionmaker(class_=ShardedSession, shards=shards, **choosers)
+"""
+
+
+def test_schemas_that_an_application_translates_are_compared_with_its_models(
+    open_app: Opener, postgresql: Databases
+) -> None:
+    fleet = open_app(TENANTS.format(url=postgresql.create("app")))
+
+    def told() -> list[str]:
+        found = {outcome.shard_id: outcome.result for outcome in read_fingerprints(fleet, fleet.shards.values(), None)}
+        groups = find_drift(fleet, found, None).groups
+        return [f"{', '.join(group.shard_ids)}: {group.finding.object} {group.finding.text}" for group in groups]
+
+    assert told() == []
+    in_shard(fleet.shard("east"), "alter table east.orders add column zip varchar(9)")
+    assert told() == ["east: column orders.zip unexpected"]

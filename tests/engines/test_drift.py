@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import Engine, event
 
 from shardctl.fleet import Fleet
 from shardctl.schema.comparison import Drift, find_drift
@@ -232,7 +232,9 @@ def test_the_statements_for_mending_mend(project: Project, databases: Databases)
     assert told(drift(fleet)) == []
 
 
-def test_200_schemas_cost_as_many_statements_as_one(project: Project, kind: str, databases_of_kind: Databases) -> None:
+def test_more_schemas_of_one_server_cost_no_more_statements(
+    project: Project, kind: str, databases_of_kind: Databases
+) -> None:
     statements: list[str] = []
 
     def count(connection: object, cursor: object, statement: str, *rest: object) -> None:
@@ -241,20 +243,18 @@ def test_200_schemas_cost_as_many_statements_as_one(project: Project, kind: str,
     fleet = open_fleet(project, kind, databases_of_kind)
     create_tables(fleet)
     counts = []
-    from sqlalchemy import Engine
-
     event.listen(Engine, "before_cursor_execute", count)
     try:
-        for shards in (NAMES[:1], NAMES):
+        for shards in (NAMES[:2], NAMES):
             statements.clear()
             list(read_fingerprints(fleet, [fleet.shard(name) for name in shards], None))
             counts.append(len(statements))
     finally:
         event.remove(Engine, "before_cursor_execute", count)
     if kind in ("postgresql schemas", "mysql databases"):
-        assert counts[1] <= counts[0] + 1  # of waiting for locks
+        assert counts[1] == counts[0]
     else:
-        assert counts[1] == 3 * counts[0]
+        assert counts[1] * 2 == counts[0] * 3
 
 
 def test_only_reads(project: Project, kind: str, databases_of_kind: Databases) -> None:

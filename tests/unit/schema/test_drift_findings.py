@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from shardctl.schema.catalogue import SchemaObject
-from shardctl.schema.drift import Finding, Status, compare_with, compare_with_most, grouped, merged
+from shardctl.schema.drift import Finding, Status, compare_with, compare_with_most, grouped, merged, settled
 from shardctl.schema.fingerprint import Fingerprint
 
 TABLE = SchemaObject("table", "orders", "")
@@ -76,6 +76,14 @@ def test_what_two_comparisons_found_is_told_once() -> None:
         "comment on orders.zip unexpected (3 of 4 shards)",
         "index ix_zip missing (models, 3 of 4 shards)",
     ]
+
+
+def test_models_know_better_than_most_shards() -> None:
+    wrong = Finding(INDEX, Status.UNEXPECTED, ("models",))
+    models = {"a": [wrong], "b": [wrong], "c": []}
+    others = {"a": [], "b": [], "c": [Finding(INDEX, Status.MISSING, ("2 of 3 shards",))]}
+    assert settled(others, models) == {"a": [], "b": [], "c": []}
+    assert settled(others, {}) == others
 
 
 def test_equal_findings_are_one_group() -> None:
