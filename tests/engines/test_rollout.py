@@ -189,3 +189,36 @@ def test_sizes(fleet: Fleet, project: Project) -> None:
     if live.backend.name == "mysql":
         in_shard(live, "analyze table big")
     assert size_of(live) > empty["n1"] + 200_000
+
+
+@pytest.mark.parametrize("databases", ["postgresql", "mysql"], indirect=True)
+def test_a_server_that_drops_a_shard_half_way(fleet: Fleet, project: Project, databases: Databases) -> None:
+    """The third shard's own session is ended in the middle of its second revision."""
+    own_id, end = {
+        "postgresql": ("select pg_backend_pid()", "select pg_terminate_backend({})"),
+        "mysql": ("select connection_id()", "kill {}"),
+    }[databases.engine]
+    name = fleet.shards["n2"].engine.url.database
+    create = "op.create_table('zips', sa.Column('id', sa.Integer()))"
+    project.write_revision(
+        "r2",
+        "r1",
+        f"""
+        bind = op.get_bind()
+        if bind.engine.url.database == {name!r}:
+            own_id = bind.exec_driver_sql({own_id!r}).scalar()
+            with sa.create_engine(bind.engine.url, poolclass=sa.NullPool).connect() as other:
+                other.exec_driver_sql({end!r}.format(own_id))
+        {create}
+        """,
+    )
+    rollout = migrate_fleet(fleet, project.scripts(), jobs=1, max_failures=1)
+    outcomes = {outcome.shard_id: outcome for outcome in rollout}
+    assert {name: outcome.is_ok for name, outcome in outcomes.items()} == {"n0": True, "n1": True, "n2": False}
+    assert rollout.not_started == ["n3", "n4"]
+    assert at(fleet, "n2") == ["r1"]
+
+    project.write_revision("r2", "r1", create)
+    again = migrate_fleet(fleet, project.scripts(), max_failures=1)
+    assert {outcome.result.to for outcome in again} == {("r2",)}
+    assert sorted(again.started) == ["n2", "n3", "n4"]
