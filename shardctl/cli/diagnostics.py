@@ -47,6 +47,8 @@ def error(failure: ShardctlError, *, label: str = "error") -> None:
 @contextmanager
 def working(text: str) -> Iterator[None]:
     """Show on a terminal that something is being done."""
+    if sys.stderr.isatty() and "rich.console" not in sys.modules:  # whose import takes longer than a person is patient
+        print(f"{text} …", end="\r", file=sys.stderr, flush=True)
     with console().status(text) if sys.stderr.isatty() else nullcontext():
         yield
 
