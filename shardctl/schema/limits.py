@@ -95,13 +95,11 @@ def is_lock_timeout(error: BaseException | None) -> bool:
     if not isinstance(error, DBAPIError) or error.connection_invalidated:
         return False
     original: Any = error.orig
-    state = getattr(original, "sqlstate", None) or getattr(original, "pgcode", None)
-    if state is not None:
-        return state in _POSTGRESQL_LOCKED
     if hasattr(original, "sqlite_errorcode"):
         return original.sqlite_errorcode & 0xFF in _SQLITE_LOCKED
-    arguments: tuple[object, ...] = getattr(original, "args", ())
-    return arguments[:1] in {(number,) for number in _MYSQL_LOCKED}
+    number = next(iter(getattr(original, "args", ())), None)
+    state = getattr(original, "sqlstate", None) or getattr(original, "pgcode", None)
+    return number in _MYSQL_LOCKED or state in _POSTGRESQL_LOCKED
 
 
 def pause_s(attempt: int) -> float:
