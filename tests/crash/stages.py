@@ -36,14 +36,25 @@ engine = connection.engine
 seen = folder / "seen"
 
 
-def step(place):
-    def listener(conn, cursor, statement, *rest):
-        if conn.get_execution_options().get("counted"):
-            count = int(seen.read_text() or 0) + (place == "before")
-            seen.write_text(str(count))
-            if (str(count), place) == (number, where):
-                stop(conn)
-    return listener
+numbers = {}
+
+
+def before(conn, cursor, statement, *rest):
+    if conn.get_execution_options().get("counted"):
+        numbers[cursor] = int(seen.read_text() or 0) + 1
+        seen.write_text(str(numbers[cursor]))
+        stop_if(conn, numbers[cursor], "before")
+
+
+def behind(conn, cursor, statement, *rest):
+    # Statements are nested: the journal's own run while the one that they are about is on its way.
+    if conn.get_execution_options().get("counted"):
+        stop_if(conn, numbers.pop(cursor), "behind")
+
+
+def stop_if(conn, count, place):
+    if (str(count), place) == (number, where):
+        stop(conn)
 
 
 def stop(conn):
@@ -61,8 +72,8 @@ def stop(conn):
 
 
 connection.execution_options(counted=True)
-event.listen(connection, "before_cursor_execute", step("before"))
-event.listen(connection, "after_cursor_execute", step("behind"))
+event.listen(connection, "before_cursor_execute", before)
+event.listen(connection, "after_cursor_execute", behind)
 context.configure(connection=connection)
 with context.begin_transaction():
     context.run_migrations()
