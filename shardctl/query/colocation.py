@@ -14,7 +14,7 @@ ColumnPairs = tuple[tuple[str, str], ...]
 
 
 class Colocation(Protocol):
-    """What the planner asks about tables, by their names in the database."""
+    """What the planner asks about tables, by the names that a statement means: in lower case unless case counts."""
 
     def is_reference(self, table_name: str) -> bool:
         """Whether every shard holds a full copy."""
@@ -35,17 +35,17 @@ class DeclaredColocation:
     def __init__(self, rules: Mapping[str, TableRule], models: Models) -> None:
         self._references: set[str] = set()
         self._parents: dict[str, tuple[str, ColumnPairs]] = {}
-        self._tables = models.tables
+        self._tables = tables_by_name(models)
         for name, rule in rules.items():
             mapper, table = _find(models, name)
             if table is None:
                 continue
             if isinstance(rule, ReferenceTable):
-                self._references.add(table.key)
+                self._references.update({table.key, table.key.lower()})
             elif isinstance(rule, FollowingTable) and mapper is not None:
                 tie = _tie(mapper, table, rule.parent)
                 if tie is not None:
-                    self._parents[table.key] = tie
+                    self._parents.update({table.key: tie, table.key.lower(): tie})
 
     def is_reference(self, table_name: str) -> bool:
         return table_name in self._references
@@ -56,6 +56,11 @@ class DeclaredColocation:
     def columns(self, table_name: str) -> frozenset[str]:
         table = self._tables.get(table_name)
         return frozenset() if table is None else frozenset(column.name.lower() for column in table.columns)
+
+
+def tables_by_name(models: Models) -> dict[str, Table]:
+    """Return tables by the names that a statement may have for them: as they are, and in lower case."""
+    return {table.key.lower(): table for table in models.tables.values()} | dict(models.tables)
 
 
 def _find(models: Models, name: str) -> tuple[Any, Table | None]:

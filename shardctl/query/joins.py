@@ -30,7 +30,7 @@ class _Source:
 
 def needs_one_shard_only(statement: Statement, colocation: Colocation | None) -> bool:
     """Whether any one shard alone has the whole answer: no table, or reference tables only."""
-    return all(_is_reference(table, colocation) for table in statement.tables)
+    return all(_is_reference(statement, table, colocation) for table in statement.tables)
 
 
 def check_sources(statement: Statement, select: exp.Select, colocation: Colocation | None) -> int:
@@ -60,8 +60,8 @@ def check_sources(statement: Statement, select: exp.Select, colocation: Colocati
     return len(sources)
 
 
-def _is_reference(table: exp.Table, colocation: Colocation | None) -> bool:
-    return colocation is not None and not table.db and colocation.is_reference(table.name)
+def _is_reference(statement: Statement, table: exp.Table, colocation: Colocation | None) -> bool:
+    return colocation is not None and not table.db and colocation.is_reference(statement.fold(table.this))
 
 
 def _source(statement: Statement, node: exp.Expression, colocation: Colocation | None) -> _Source:
@@ -74,7 +74,7 @@ def _source(statement: Statement, node: exp.Expression, colocation: Colocation |
     if alias is not None and alias.args.get("columns"):
         refuse("renamed columns of a table cannot be read over several shards yet", shown(node))
     name = statement.fold(alias.this) if alias is not None and alias.this is not None else statement.fold(node.this)
-    return _Source(name, str(node.name), _is_reference(node, colocation), node)
+    return _Source(name, statement.fold(node.this), _is_reference(statement, node, colocation), node)
 
 
 def _joined(statement: Statement, join: exp.Join, before: list[_Source], colocation: Colocation | None) -> _Source:
@@ -145,7 +145,7 @@ def _is_tied(
 
 def _meet(child: _Source, parent: _Source, ties: list[tuple[Column, Column]], colocation: Colocation | None) -> bool:
     rule = colocation.follows(child.table) if colocation is not None else None
-    if rule is None or rule[0] != parent.table:
+    if rule is None or rule[0].lower() != parent.table.lower():
         return False
     wanted = [((child.alias, own.lower()), (parent.alias, other.lower())) for own, other in rule[1]]
     lowered = {frozenset((_lower(a), _lower(b))) for a, b in ties}
@@ -161,7 +161,7 @@ def _refuse_join(source: _Source, known: list[_Source], colocation: Colocation |
     for other in known:
         for child, parent in ((source, other), (other, source)):
             rule = colocation.follows(child.table) if colocation is not None else None
-            if rule is not None and rule[0] == parent.table:
+            if rule is not None and rule[0].lower() == parent.table.lower():
                 pairs = " AND ".join(f"{child.alias}.{own} = {parent.alias}.{their}" for own, their in rule[1])
                 hint = f"they live together by `{pairs}`: join them by it"
     names = ", ".join(f"`{other.table}`" for other in known)
@@ -177,7 +177,7 @@ def _check_subqueries(statement: Statement, select: exp.Select, colocation: Colo
         if node is select or not isinstance(node, exp.Select | exp.SetOperation):
             continue
         tables = list(node.find_all(exp.Table))
-        if id(node) not in allowed or not all(_is_reference(table, colocation) for table in tables):
+        if id(node) not in allowed or not all(_is_reference(statement, table, colocation) for table in tables):
             refuse(
                 "a subquery would see one shard's rows only",
                 shown(node),

@@ -19,6 +19,7 @@ from sqlglot.dialects.dialect import Dialect
 from sqlglot.errors import ErrorLevel, SqlglotError
 
 from shardctl.errors import QueryRefused
+from shardctl.query.ctes import is_table
 
 DIALECTS = {"sqlite": "sqlite", "postgresql": "postgres", "mysql": "mysql"}
 """shardctl's name of an engine -> sqlglot's."""
@@ -47,13 +48,14 @@ class Statement:
     """Where the statement began in the text that was parsed: positions in the tree count from there."""
 
     @cached_property
-    def cte_names(self) -> frozenset[str]:
-        return frozenset(cte.alias for cte in self.tree.find_all(exp.CTE))
+    def tables(self) -> tuple[exp.Table, ...]:
+        """Every table that is named anywhere, but for common table expressions and functions."""
+        return tuple(table for table in self.tree.find_all(exp.Table) if is_table(table, self.engine, self.fold))
 
     @cached_property
-    def tables(self) -> tuple[exp.Table, ...]:
-        """Every table that is named anywhere, but for common table expressions."""
-        return tuple(table for table in self.tree.find_all(exp.Table) if table.db or table.name not in self.cte_names)
+    def cte_names(self) -> frozenset[str]:
+        """The names that a WITH gives anywhere in the statement."""
+        return frozenset(cte.alias for cte in self.tree.find_all(exp.CTE))
 
     def slice(self, tokens: Tokens) -> str:
         """Return the text from the first of these tokens to the last."""

@@ -20,6 +20,9 @@ from shardctl.query.colocation import Colocation
 from shardctl.query.joins import check_sources, needs_one_shard_only
 from shardctl.query.merge import EngineMerge, RowMerge, SortKey, merge_steps, row_steps
 from shardctl.query.parse import Statement, refuse, shown
+from shardctl.query.pull.checks import functions
+from shardctl.query.pull.plan import TableScan
+from shardctl.query.pull.sources import table_key
 from shardctl.query.rewrite import check_placeholders
 from shardctl.query.scope import check_nested_aliases, needs_columns, order_position
 
@@ -43,6 +46,22 @@ class Route(StrEnum):
     """One shard has the whole answer and gets the statement as it is."""
     SCATTER = "scatter"
     """Every shard gets a statement of its own, and the answers are merged."""
+    GATHER = "gather"
+    """The rows that the statement needs are brought to one place, and it runs there as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gathering:
+    """What is brought to one place, and what runs there."""
+
+    sql: str
+    scans: tuple[TableScan, ...]
+    settings: tuple[tuple[str, str], ...]
+    """Of the shards, which the place takes over."""
+    functions: tuple[str, ...]
+    """What the statement calls: each shard says which of it is its own."""
+    words: frozenset[str]
+    """Every word of the statement, in lower case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +79,17 @@ class QueryPlan:
     merge: RowMerge | EngineMerge | None = None
     functions: tuple[str, ...] = ()
     """Functions that must turn out to look at one row before the answer can be trusted."""
+    tables: tuple[str, ...] = ()
+    """The tables that each shard reads: they must not turn out to be views."""
+    gathering: Gathering | None = None
 
     def explain(self) -> str:
         """Return the plan as text: what each shard is sent, and how the answers are merged."""
-        lines = [f"{self.route}: {self.reason}", f"shards: {', '.join(self.shard_ids)}", "each shard:"]
+        lines = [f"{self.route}: {self.reason}", f"shards: {', '.join(self.shard_ids)}"]
+        if self.gathering is not None:
+            lines += ["pull:", *(f"  {line}" for scan in self.gathering.scans for line in scan.explain())]
+            return "\n".join([*lines, "then, over these rows:", *(f"  {line}" for line in self.shard_sql.splitlines())])
+        lines.append("each shard:")
         lines += [f"  {line}" for line in self.shard_sql.splitlines()]
         if isinstance(self.merge, RowMerge):
             lines += ["merge:", f"  {row_steps(self.merge)}"]
@@ -97,7 +123,8 @@ def plan_query(
         return QueryPlan(Route.DIRECT, statement.engine, ids, statement.sql, "one shard was chosen")
     if needs_one_shard_only(statement, colocation):
         what = "only reference tables are read" if statement.tables else "no table is read"
-        return QueryPlan(Route.DIRECT, statement.engine, ids[:1], statement.sql, what)
+        called = functions(statement, {})
+        return QueryPlan(Route.DIRECT, statement.engine, ids[:1], statement.sql, what, functions=called)
     clauses = cut(statement)
     check_placeholders(statement)
     _check_sqlite_quotes(statement)
@@ -117,6 +144,7 @@ def plan_query(
         source=clauses.source,
         merge=merge,
         functions=_unknown_functions(statement, merge),
+        tables=tuple(dict.fromkeys(table_key(statement, table) for table in statement.tables)),
     )
 
 

@@ -1,4 +1,4 @@
-"""A statement and shards -> a result: parse, plan, scan, gather."""
+"""A statement and shards -> a result: parse, plan, scan, and merge or gather."""
 
 from __future__ import annotations
 
@@ -8,18 +8,23 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from shardctl.errors import ConfigError, QueryRefused, ShardError, nearest_name
-from shardctl.query.colocation import DeclaredColocation
 from shardctl.query.engines import Row
 from shardctl.query.engines.values import run_as_written
 from shardctl.query.gather import gather
+from shardctl.query.holders import Holders
 from shardctl.query.names import class_tables, resolve_classes
-from shardctl.query.parse import Statement, parse
-from shardctl.query.plan import QueryPlan, columns_sql, plan_query
-from shardctl.query.scan import run_on, scan
+from shardctl.query.parse import parse
+from shardctl.query.plan import QueryPlan, Route, columns_sql, plan_query
+from shardctl.query.pull.prepare import plan_gathering
+from shardctl.query.pull.run import gathering_place, pull
+from shardctl.query.refusals import REFUSALS
+from shardctl.query.scan import TooManyRows, run_on, scan
 
 if TYPE_CHECKING:
     from shardctl.fleet import Fleet, LiveShard
     from shardctl.fleet.models import Models
+
+MAX_ROWS_PULLED = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +37,8 @@ class QueryResult:
     """The shards that were asked."""
     seconds: float
     plan: QueryPlan
+    rows_pulled: int = 0
+    """Rows that were brought to one place for it; 0 where the shards' answers were merged."""
 
 
 def run_query(
@@ -42,6 +49,7 @@ def run_query(
     with_shard: bool = False,
     timeout_s: float | None = None,
     max_rows: int | None = None,
+    max_rows_pulled: int = MAX_ROWS_PULLED,
 ) -> QueryResult:
     """Run one read-only statement on shards, and return the answer that one database with all of their rows would give.
 
@@ -52,64 +60,113 @@ def run_query(
         with_shard: Put a first column `shard` in front; what is grouped is then grouped by it too.
         timeout_s: Seconds for one shard; then its statement is cancelled and the query fails.
         max_rows: Rows at most that one shard may answer with.
+        max_rows_pulled: Rows at most that are brought to one place, where the shards' answers cannot be merged.
 
     Raises:
         QueryRefused: The answer would be wrong, or could be, or the statement cannot be read.
         ShardError: A shard failed; every shard that did is named.
     """
-    started = time.monotonic()
-    plan = plan_for(fleet, sql, shards=shards, timeout_s=timeout_s)
-    asked = [shard for shard in shards if shard.shard_id in plan.shard_ids]
+    asking = _Asking(fleet, sql, shards, timeout_s)
     try:
-        answers = scan(fleet, plan, asked, timeout_s=timeout_s, max_rows=max_rows)
+        plan = asking.plan()
+        if plan.route is not Route.GATHER:
+            try:
+                return asking.merged(plan, with_shard=with_shard, max_rows=max_rows)
+            except TooManyRows:
+                raise
+            except QueryRefused as refusal:  # what only the shards could show
+                if plan.route is Route.DIRECT:
+                    raise
+                plan = asking.plan_to_gather(refusal)
+        if with_shard:
+            REFUSALS["shard column"].refuse()
+        return asking.gathered(plan, max_rows_pulled)
     except ShardError as error:
-        error.hint = error.hint or _nearest_table(models_of(fleet), parse(sql, plan.engine))
+        error.hint = error.hint or asking.nearest_table()
         raise
-    columns, rows = gather(plan, answers, with_shard=with_shard)
-    return QueryResult(columns, rows, plan.shard_ids, time.monotonic() - started, plan)
 
 
 def plan_for(fleet: Fleet, sql: str, *, shards: Sequence[LiveShard], timeout_s: float | None = None) -> QueryPlan:
-    """Plan a statement for shards; nothing runs but, where GROUP BY is ambiguous, a look at a table's columns.
+    """Plan a statement for shards; nothing runs but, where it must be known, a look at the tables' columns.
 
     Raises:
         QueryRefused: As `run_query`.
     """
-    if not shards:
-        raise QueryRefused("no shards were chosen")
-    models = models_of(fleet)
-    engines = frozenset(shard.backend.name for shard in shards)
-    statement = resolve_classes(parse(sql, shards[0].backend.name), class_tables(models), is_mixed=len(engines) > 1)
-    for engine in engines - {statement.engine}:
-        parse(statement.sql, engine)
-    shards = _holders(fleet, models, statement, shards)
-    probe = columns_sql(statement) if len(shards) > 1 else None
-    found = _columns(fleet, shards[0], probe, timeout_s) if probe is not None else None
-    return plan_query(
-        statement,
-        [shard.shard_id for shard in shards],
-        colocation=None if models is None else DeclaredColocation(fleet.shard_map.tables, models),
-        input_columns=found,
-        engines=engines,
-    )
+    return _Asking(fleet, sql, shards, timeout_s).plan()
 
 
-def _nearest_table(models: Models | None, statement: Statement) -> str | None:
-    """Return a hint for the first table of a statement that the models do not know."""
-    known = [] if models is None else [*models.mappers, *models.tables]
-    unknown = [table.name for table in statement.tables if table.name not in known]
-    nearest = nearest_name(unknown[0], known) if unknown else None
-    return None if nearest is None else f"did you mean `{nearest}`?"
+class _Asking:
+    """One statement, resolved for the shards that were chosen."""
 
+    def __init__(self, fleet: Fleet, sql: str, shards: Sequence[LiveShard], timeout_s: float | None) -> None:
+        if not shards:
+            raise QueryRefused("no shards were chosen")
+        self._fleet = fleet
+        self._shards = shards
+        self._timeout_s = timeout_s
+        self._started = time.monotonic()
+        self._models = models_of(fleet)
+        self._engines = frozenset(shard.backend.name for shard in shards)
+        self._statement = resolve_classes(
+            parse(sql, shards[0].backend.name), class_tables(self._models), is_mixed=len(self._engines) > 1
+        )
+        for engine in self._engines - {self._statement.engine}:
+            parse(self._statement.sql, engine)
+        self._holders = Holders(fleet, self._models, self._statement, shards)
 
-def _holders(
-    fleet: Fleet, models: Models | None, statement: Statement, shards: Sequence[LiveShard]
-) -> Sequence[LiveShard]:
-    """Leave out the shards on which a table of the statement does not belong; all of them, if none were left."""
-    known = {} if models is None else models.tables
-    tables = [known[table.name] for table in statement.tables if not table.db and table.name in known]
-    limits = [fleet.shard_ids(models.mapper_of(table) or table) for table in tables] if models is not None else []
-    return [shard for shard in shards if all(shard.shard_id in limit for limit in limits)] or shards
+    def plan(self) -> QueryPlan:
+        """Plan to merge, or else to gather."""
+        try:
+            return self._plan_to_merge()
+        except QueryRefused as refusal:
+            return self.plan_to_gather(refusal)
+
+    def _plan_to_merge(self) -> QueryPlan:
+        shards = self._holders.together() if len(self._shards) > 1 else self._shards
+        probe = columns_sql(self._statement) if len(shards) > 1 else None
+        return plan_query(
+            self._statement,
+            [shard.shard_id for shard in shards],
+            colocation=self._holders.colocation,
+            input_columns=self._columns(shards[0], probe) if probe is not None else None,
+            engines=self._engines,
+        )
+
+    def plan_to_gather(self, refusal: QueryRefused) -> QueryPlan:
+        """Plan to gather what the refusal says cannot be merged."""
+        if len(self._engines) > 1:
+            raise refusal
+        return plan_gathering(self._fleet, self._statement, self._holders, refusal, timeout_s=self._timeout_s)
+
+    def merged(self, plan: QueryPlan, *, with_shard: bool, max_rows: int | None) -> QueryResult:
+        answers = scan(self._fleet, plan, self._asked(plan), timeout_s=self._timeout_s, max_rows=max_rows)
+        columns, rows = gather(plan, answers, with_shard=with_shard)
+        return QueryResult(columns, rows, plan.shard_ids, time.monotonic() - self._started, plan)
+
+    def gathered(self, plan: QueryPlan, max_rows: int) -> QueryResult:
+        place = gathering_place(self._fleet, plan.engine)
+        assert place is not None
+        pulled = pull(self._fleet, plan, self._asked(plan), place, timeout_s=self._timeout_s, max_rows=max_rows)
+        seconds = time.monotonic() - self._started
+        return QueryResult(pulled.columns, pulled.rows, plan.shard_ids, seconds, plan, pulled.rows_pulled)
+
+    def nearest_table(self) -> str | None:
+        """Return a hint for the first table of a statement that the models do not know."""
+        known = [] if self._models is None else [*self._models.mappers, *self._models.tables]
+        unknown = [table.name for table in self._statement.tables if table.name not in known]
+        nearest = nearest_name(unknown[0], known) if unknown else None
+        return None if nearest is None else f"did you mean `{nearest}`?"
+
+    def _asked(self, plan: QueryPlan) -> list[LiveShard]:
+        return [shard for shard in self._shards if shard.shard_id in plan.shard_ids]
+
+    def _columns(self, shard: LiveShard, sql: str) -> frozenset[str]:
+        def read(shard: LiveShard) -> frozenset[str]:
+            with shard.connect(read_only=True) as connection:
+                names = run_as_written(connection, sql).keys()
+                return frozenset(name.lower() for name in names)
+
+        return run_on(self._fleet, [shard], read, timeout_s=self._timeout_s)[0]
 
 
 def models_of(fleet: Fleet) -> Models | None:
@@ -120,12 +177,3 @@ def models_of(fleet: Fleet) -> Models | None:
         return fleet.models
     except ConfigError:
         return None
-
-
-def _columns(fleet: Fleet, shard: LiveShard, sql: str, timeout_s: float | None) -> frozenset[str]:
-    def read(shard: LiveShard) -> frozenset[str]:
-        with shard.connect(read_only=True) as connection:
-            names = run_as_written(connection, sql).keys()
-            return frozenset(name.lower() for name in names)
-
-    return run_on(fleet, [shard], read, timeout_s=timeout_s)[0]

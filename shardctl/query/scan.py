@@ -10,8 +10,10 @@ from shardctl.errors import QueryRefused, ShardctlError, ShardError
 from shardctl.fleet import grouped_problems
 from shardctl.query.engines import ENGINES, Engine, Row, ValueType
 from shardctl.query.engines.values import run_as_written
+from shardctl.query.gatherers import GATHERERS
 from shardctl.query.merge import EngineMerge, RowMerge
 from shardctl.query.plan import QueryPlan, Route
+from shardctl.query.refusals import REFUSALS
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -19,6 +21,14 @@ if TYPE_CHECKING:
     from shardctl.fleet import Fleet, LiveShard
 
 T = TypeVar("T")
+
+
+class TooManyRows(QueryRefused):
+    """A shard has more rows than are allowed."""
+
+
+class Stopped(ShardError):
+    """Another shard failed, so that this one's rows are of no use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +74,7 @@ def run_on(
     """
     outcomes = {outcome.shard_id: outcome for outcome in fleet.fan_out(run, shards, timeout_s=timeout_s)}
     failures = [outcomes[shard.shard_id] for shard in shards if not outcomes[shard.shard_id].is_ok]
+    failures = [failed for failed in failures if not isinstance(failed.error, Stopped)] or failures
     for failed in failures:
         if isinstance(failed.error, QueryRefused):
             raise failed.error
@@ -84,6 +95,10 @@ def _scan_shard(shard: LiveShard, plan: QueryPlan, max_rows: int | None, *, is_f
     with shard.connect(read_only=True) as connection:
         if plan.route is Route.SCATTER:
             _check_functions(engine, connection, plan.functions)
+            if is_first:
+                _check_tables(connection, plan)
+        elif plan.functions:
+            _check_answers_for_all(connection, plan)
         output_names: tuple[str, ...] = ()
         if isinstance(plan.merge, EngineMerge) and is_first:
             output_names = tuple(run_as_written(connection, plan.merge.names_sql).keys())
@@ -95,7 +110,7 @@ def _scan_shard(shard: LiveShard, plan: QueryPlan, max_rows: int | None, *, is_f
         result.close()
         rows = [tuple(row) for row in fetched]
         if max_rows is not None and len(rows) > max_rows:
-            raise QueryRefused(
+            raise TooManyRows(
                 f"shard `{shard.shard_id}` has more than {max_rows} rows for this query",
                 hint="narrow it with WHERE or LIMIT",
             )
@@ -112,6 +127,18 @@ def _check_functions(engine: Engine, connection: Connection, functions: Sequence
             f"`{wrong[0]}` looks at more than one row, and each shard has only its own",
             hint="choose one shard with `--shard`; `count`, `sum`, `min`, `max` and `avg` can be merged",
         )
+
+
+def _check_tables(connection: Connection, plan: QueryPlan) -> None:
+    """Refuse views: each shard would run one over its own rows."""
+    for name, kind in GATHERERS[plan.engine].views(connection, plan.tables):
+        REFUSALS["view"].refuse(None, name, kind)
+
+
+def _check_answers_for_all(connection: Connection, plan: QueryPlan) -> None:
+    foreign = GATHERERS[plan.engine].foreign(connection, plan.functions, is_own=True)
+    if foreign:
+        REFUSALS["function"].refuse(None, foreign[0])
 
 
 def _collations(

@@ -22,7 +22,7 @@ from shardctl.topology.table_entries import TableEntries
 FILE_NAME = "shardctl.toml"
 
 _TOOL_TABLE = re.compile(r"^\s*\[\s*tool\.shardctl\s*[].]", re.MULTILINE)
-_TOP_KEYS = ("models", "app", "migrations", "connections_per_server", "timeout_s", "shards", "tables")
+_TOP_KEYS = ("models", "app", "migrations", "gather", "connections_per_server", "timeout_s", "shards", "tables")
 
 
 def find_file(start: Path) -> Path | None:
@@ -108,18 +108,28 @@ class _ShardMapEntries(Entries):
         shard_entries.check_schemas(shards.values())
         table_entries = TableEntries(self.name, tuple(shards))
         migrations = self.text(values, "migrations", "")
+        gather = self.text(values, "gather", "")
         return ShardMap(
             shards=shards,
             tables={name: table_entries.rule(name, entry) for name, entry in self.table(values, "tables", "").items()},
             models=self.models(values),
             app=app,
             migrations=self.folder / migrations if migrations else None,
+            gather=self.gather(shard_entries.expand(gather, "gather")) if gather else None,
             connections_per_server=int(
                 self.number(values, "connections_per_server", DEFAULT_CONNECTIONS_PER_SERVER, whole=True)
             ),
             timeout_s=self.number(values, "timeout_s", DEFAULT_TIMEOUT_S, whole=False),
             source=source,
         )
+
+    def gather(self, url: str) -> str:
+        if not re.match(r"(postgres|mysql|mariadb)\w*(\+\w+)?://", url):
+            self.fail(
+                "`gather` is not the URL of a PostgreSQL or MySQL database",
+                hint="rows of SQLite shards are gathered in memory, and need none",
+            )
+        return url
 
     def models(self, values: dict[str, Any]) -> tuple[str, ...]:
         models = values.get("models", [])

@@ -117,6 +117,8 @@ class ShardMap:
     app: str | None = None
     """`module:attribute` of an application's own session factory."""
     migrations: Path | None = None
+    gather: str | None = field(default=None, repr=False)
+    """The URL of a database in whose temporary tables rows of several shards may meet."""
     connections_per_server: int = DEFAULT_CONNECTIONS_PER_SERVER
     timeout_s: float = DEFAULT_TIMEOUT_S
     source: Path | None = None

@@ -59,7 +59,11 @@ class PostgreSQL:
     def not_scalar(self, connection: Connection, names: Sequence[str]) -> list[str]:
         listed = ", ".join(f"'{name}'" for name in names)
         sql = (
-            f"SELECT DISTINCT proname FROM pg_proc WHERE proname IN ({listed}) AND (prokind IN ('a', 'w') OR proretset)"
+            f"SELECT DISTINCT proname FROM pg_proc p WHERE proname IN ({listed})"
+            " AND (prokind IN ('a', 'w') OR proretset"
+            # A function of the application's own may read other rows, unless it says that it does not.
+            " OR (pronamespace <> 'pg_catalog'::regnamespace AND provolatile <> 'i' AND NOT EXISTS ("
+            "SELECT 1 FROM pg_depend WHERE classid = 'pg_proc'::regclass AND objid = p.oid AND deptype = 'e')))"
         )
         return [str(row[0]) for row in run_as_written(connection, sql)]
 

@@ -1,0 +1,199 @@
+"""Gathering for PostgreSQL: in temporary tables of a database that the shard map names.
+
+Rows travel as COPY's binary format from one server to the other: nothing converts them on the way.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from shardctl.errors import QueryRefused, ShardError
+from shardctl.fleet.live_shard import driver_line
+from shardctl.query.engines.values import run_as_written
+from shardctl.query.gatherers.shapes import ColumnShape, TableShape
+from shardctl.query.refusals import REFUSALS
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+_BATCH_BYTES = 1 << 20
+# Of COPY's binary format: its signature, flags and an extension of no length; and what ends it.
+_HEADER, _TRAILER = b"PGCOPY\n\xff\r\n\0" + bytes(8), b"\xff\xff"
+_KINDS = {"v": "view", "m": "materialized view", "f": "foreign table", "S": "sequence", "c": "type", "i": "index"}
+_SESSION_SETTINGS = """TimeZone DateStyle IntervalStyle extra_float_digits bytea_output xmlbinary xmloption array_nulls
+ default_text_search_config lc_monetary lc_numeric lc_time standard_conforming_strings transform_null_equals
+ backslash_quote""".split()
+_SETTINGS = """SELECT name, setting FROM pg_settings WHERE name = ANY(%s)
+ UNION ALL SELECT 'version', current_setting('server_version_num')::int / 10000 || ''
+ UNION ALL SELECT 'database ' || key, value FROM json_each_text((SELECT row_to_json(d) FROM pg_database d
+  WHERE datname = current_database())) WHERE key IN
+  ('encoding', 'datcollate', 'datctype', 'datlocprovider', 'daticulocale', 'datlocale', 'datcollversion')
+ UNION ALL SELECT 'casts of its own', count(*)::text FROM pg_cast
+  WHERE oid >= 16384 AND castsource < 16384 AND casttarget < 16384"""
+_COLUMNS = """SELECT a.attname, format_type(a.atttypid, a.atttypmod), t.typtype, tn.nspname,
+  coalesce(e.typtype, t.typtype), coalesce(en.nspname, tn.nspname),
+  CASE WHEN a.attcollation NOT IN (0, 100) THEN cn.nspname || '.' || c.collname END, a.atttypid IN (20, 21, 23)
+ FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid JOIN pg_namespace tn ON tn.oid = t.typnamespace
+  LEFT JOIN pg_type e ON e.oid = t.typelem AND t.typcategory = 'A' LEFT JOIN pg_namespace en ON en.oid = e.typnamespace
+  LEFT JOIN pg_collation c ON c.oid = a.attcollation LEFT JOIN pg_namespace cn ON cn.oid = c.collnamespace
+ WHERE a.attrelid = %s AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum"""
+_FOREIGN = """SELECT lower(p.proname) FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+ WHERE p.proname = ANY(%s) AND (n.nspname <> 'pg_catalog' OR (p.provolatile = 'v' AND p.proname <> ALL(%s)))"""
+_HARMLESS = ["random", "clock_timestamp", "timeofday", "gen_random_uuid"]
+"""Of another value each time, in one database as well."""
+_OF_SERVER = re.compile(
+    r"pg_(?!typeof$)|has_|to_reg|inet_|txid_|lo_|version$|format_type$|current_(?!date$|time$|timestamp$)|"
+    r"(col|obj|shobj)_description$|row_security|(query|table|cursor|schema|database)_to_xml|session_user$|user$|"
+    r"(next|curr|set|last)val$|set_config$|getpgusername$|system_user$"
+)
+"""What each database answers for itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class PostgreSQL:
+    """Gathering for PostgreSQL."""
+
+    own_place: str | None = None
+
+    def begin(self, connection: Connection) -> None:
+        """Do nothing: a read-only connection is in a transaction of REPEATABLE READ."""
+
+    def shape(self, connection: Connection, name: str) -> TableShape | None:
+        found = connection.exec_driver_sql(
+            "SELECT c.oid, c.relkind::text, n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+            " WHERE c.oid = to_regclass(%s)",
+            (_quoted(name),),
+        ).first()
+        if found is None:
+            return None
+        oid, kind, schema = found
+        if schema in ("pg_catalog", "information_schema"):
+            REFUSALS["catalogue"].refuse(name)
+        if kind not in ("r", "p"):
+            REFUSALS["view"].refuse(None, name, _KINDS.get(kind, "relation"))
+        columns = connection.exec_driver_sql(_COLUMNS, (oid,)).all()
+        return TableShape(name, tuple(self._column(name, row) for row in columns))
+
+    def _column(self, table: str, row: Any) -> ColumnShape:
+        name, declared, kind, schema, element_kind, element_schema, collation, is_integer = row
+        is_known = kind in "brm" and element_kind in "brm" and {schema, element_schema} == {"pg_catalog"}
+        if not is_known or declared.startswith("reg"):
+            return ColumnShape(name, f"!type `{declared}`")
+        if collation is None:
+            return ColumnShape(name, declared, is_integer=is_integer)
+        schema, _, own = collation.partition(".")
+        if schema != "pg_catalog":
+            return ColumnShape(name, f"!collation `{own}`")
+        return ColumnShape(name, f"{declared} COLLATE pg_catalog.{_quoted(own)}")
+
+    def views(self, connection: Connection, names: Sequence[str]) -> list[tuple[str, str]]:
+        rows = connection.exec_driver_sql(
+            "SELECT n.name, c.relkind::text FROM unnest(%s::text[]) AS n (name)"
+            " JOIN pg_class c ON c.oid = to_regclass(quote_ident(n.name)) WHERE c.relkind NOT IN ('r', 'p')",
+            (list(names),),
+        )
+        return [(str(name), _KINDS.get(kind, "relation")) for name, kind in rows]
+
+    def settings(self, connection: Connection) -> Mapping[str, str]:
+        rows = connection.exec_driver_sql(_SETTINGS, (_SESSION_SETTINGS,))
+        return {str(name): str(value) for name, value in rows}
+
+    def foreign(self, connection: Connection, names: Sequence[str], *, is_own: bool) -> list[str]:
+        listed = list(names)
+        found = {str(row[0]) for row in connection.exec_driver_sql(_FOREIGN, (listed, _HARMLESS))}
+        return [name for name in names if name in found or _OF_SERVER.match(name)]
+
+    def estimate(self, connection: Connection, sql: str) -> int:
+        found = run_as_written(connection, f"EXPLAIN (FORMAT JSON) {sql}").scalar_one()
+        plan = json.loads(found) if isinstance(found, str) else found
+        return int(plan[0]["Plan"]["Plan Rows"])
+
+    @contextmanager
+    def batches(self, connection: Connection, sql: str) -> Iterator[Iterator[tuple[int, Any]]]:
+        text = f"COPY ({sql}) TO STDOUT (FORMAT binary)"
+        with _driver_errors(connection), _cursor(connection) as cursor, cursor.copy(text) as copy:
+            yield _batches(copy)
+
+    def adopt(self, connection: Connection, settings: Mapping[str, str], words: frozenset[str]) -> None:
+        # Unqualified names mean temporary tables, or what every PostgreSQL has; never what this database holds.
+        connection.exec_driver_sql("SET SESSION search_path TO pg_temp, pg_catalog")
+        for name in _SESSION_SETTINGS:
+            if name in settings:
+                connection.exec_driver_sql("SELECT set_config(%s, %s, false)", (name, settings[name]))
+        connection.commit()
+
+    def create(self, connection: Connection, table: TableShape) -> None:
+        listed = ", ".join(f"{_quoted(column.name)} {column.declared}" for column in table.columns)
+        run_as_written(connection, f"CREATE TEMPORARY TABLE {_quoted(table.name)} ({listed})")
+
+    def load(self, connection: Connection, table: TableShape, batch: Any) -> None:
+        text = f"COPY pg_temp.{_quoted(table.name)} FROM STDIN (FORMAT binary)"
+        with _driver_errors(connection), _cursor(connection) as cursor, cursor.copy(text) as copy:
+            copy.write(batch)
+
+    def finish(self, connection: Connection, table: TableShape, indexed: Sequence[str]) -> None:
+        for column in indexed:
+            run_as_written(connection, f"CREATE INDEX ON pg_temp.{_quoted(table.name)} ({_quoted(column)})")
+        run_as_written(connection, f"ANALYZE pg_temp.{_quoted(table.name)}")
+
+    def check(self, connection: Connection, sql: str) -> None:
+        connection.commit()
+        with _cursor(connection) as cursor:
+            try:
+                cursor.execute(f"EXPLAIN {sql}")
+            except connection.dialect.loaded_dbapi.Error as error:
+                line = driver_line(error)
+                # Undefined or mismatched: objects, functions, operators, collations, types.
+                if getattr(error, "sqlstate", "") in ("42883", "42704", "42725"):
+                    raise QueryRefused(f"only the shards' own databases know this: {line}") from error
+                raise ShardError(f"the statement is not understood: {line}") from error
+        connection.rollback()
+
+    def seal(self, connection: Connection) -> None:
+        raw: Any = connection.connection.driver_connection
+        raw.commit()  # what COPY began, of which SQLAlchemy does not know
+        connection.exec_driver_sql("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY")
+        connection.commit()
+
+
+def _batches(copy: Any) -> Iterator[tuple[int, bytes]]:
+    rows, count = bytearray(_HEADER), 0
+    for message in copy:  # one for each row: "Message Formats" of PostgreSQL's protocol
+        data = bytes(message).removeprefix(_HEADER)
+        if data and data != _TRAILER:
+            rows += data
+            count += 1
+        if len(rows) >= _BATCH_BYTES:
+            yield count, bytes(rows) + _TRAILER
+            rows, count = bytearray(_HEADER), 0
+    if count:
+        yield count, bytes(rows) + _TRAILER
+
+
+@contextmanager
+def _cursor(connection: Connection) -> Iterator[Any]:
+    if connection.dialect.driver != "psycopg":
+        raise QueryRefused(f"rows cannot be gathered through the driver `{connection.dialect.driver}` yet")
+    raw: Any = connection.connection.driver_connection
+    with raw.cursor() as cursor:
+        yield cursor
+
+
+@contextmanager
+def _driver_errors(connection: Connection) -> Iterator[None]:
+    try:
+        yield
+    except connection.dialect.loaded_dbapi.Error as error:
+        raise ShardError(driver_line(error)) from error
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+POSTGRESQL = PostgreSQL()

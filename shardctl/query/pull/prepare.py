@@ -1,0 +1,93 @@
+"""What gathering has to know of the shards before it is planned: the shapes of tables, and the settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from shardctl.errors import QueryRefused, ShardError
+from shardctl.query.gatherers import GATHERERS, TableShape
+from shardctl.query.holders import Holders
+from shardctl.query.parse import Statement
+from shardctl.query.plan import Gathering, QueryPlan, Route
+from shardctl.query.pull.checks import check_gatherable, functions, names_in
+from shardctl.query.pull.plan import plan_scans
+from shardctl.query.pull.run import gathering_place, refuse_without_place
+from shardctl.query.scan import run_on
+
+if TYPE_CHECKING:
+    from shardctl.fleet import Fleet, LiveShard
+
+Settings = Mapping[str, str]
+
+
+def plan_gathering(
+    fleet: Fleet, statement: Statement, holders: Holders, refusal: QueryRefused, *, timeout_s: float | None
+) -> QueryPlan:
+    """Plan to gather what cannot be merged.
+
+    Args:
+        fleet: The fleet.
+        statement: The statement, with class names resolved.
+        holders: Which shards hold its tables.
+        refusal: Why it cannot be merged.
+        timeout_s: Seconds for a shard to show its tables.
+
+    Raises:
+        QueryRefused: It cannot be gathered either, or there is no place to gather in.
+        ShardError: A shard failed, or does not have a table.
+    """
+    check_gatherable(statement, {}, is_known=False)
+    if gathering_place(fleet, statement.engine) is None:
+        raise refuse_without_place(fleet, statement.engine, refusal) from refusal
+    each = holders.each()
+    shapes, settings = _read(fleet, statement, {key: found[0] for key, found in each.items()}, timeout_s)
+    scans = plan_scans(statement, shapes, each)
+    if not scans:
+        raise refusal
+    asked = {shard_id for scan in scans for shard_id in scan.shard_ids}
+    gathering = Gathering(
+        sql=statement.sql,
+        scans=scans,
+        settings=tuple(sorted(settings.items())),
+        functions=functions(statement, shapes),
+        words=names_in(statement),
+    )
+    return QueryPlan(
+        route=Route.GATHER,
+        engine=statement.engine,
+        shard_ids=tuple(shard_id for shard_id in fleet.shards if shard_id in asked),
+        shard_sql=statement.sql,
+        reason=f"not merged: {refusal.message}",
+        gathering=gathering,
+    )
+
+
+def _read(
+    fleet: Fleet, statement: Statement, first: Mapping[str, str], timeout_s: float | None
+) -> tuple[dict[str, TableShape], Settings]:
+    """Return the tables' shapes, each from the first shard that holds it, and the first shard's settings."""
+    gatherer = GATHERERS[statement.engine]
+
+    def read(shard: LiveShard) -> tuple[dict[str, TableShape | None], Settings]:
+        with shard.connect(read_only=True) as connection:
+            settings = gatherer.settings(connection)
+            own = [key for key, shard_id in first.items() if shard_id == shard.shard_id]
+            return {key: gatherer.shape(connection, key) for key in own}, settings
+
+    shards = [fleet.shards[shard_id] for shard_id in dict.fromkeys(first.values())]
+    found: dict[str, TableShape] = {}
+    settings: Settings = {}
+    for shard, (shapes, own_settings) in zip(shards, run_on(fleet, shards, read, timeout_s=timeout_s), strict=True):
+        settings = settings or own_settings
+        for key, shape in shapes.items():
+            if shape is not None:
+                found[key] = shape
+            elif not _may_be_cte(statement, key):
+                raise ShardError(f"the query failed on `{shard.shard_id}`", facts=[f"there is no table `{key}`"])
+    return {key: found[key] for key in first if key in found}, settings
+
+
+def _may_be_cte(statement: Statement, key: str) -> bool:
+    """Whether a WITH gives this name somewhere in the statement."""
+    return key.lower() in {name.lower() for name in statement.cte_names}

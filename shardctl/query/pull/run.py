@@ -1,0 +1,208 @@
+"""Pulling: every shard's scans into temporary tables of one place, and the statement itself over them."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from shardctl.errors import QueryRefused
+from shardctl.fleet.engines import parse_url, unpooled
+from shardctl.fleet.fan_out import MAX_JOBS
+from shardctl.fleet.live_shard import LiveShard
+from shardctl.query.engines.values import Row, run_as_written
+from shardctl.query.gatherers import GATHERERS, Gatherer
+from shardctl.query.plan import Gathering, QueryPlan
+from shardctl.query.pull.conditions import Reduction
+from shardctl.query.pull.plan import TableScan, quoted_name
+from shardctl.query.pull.steps import Steps
+from shardctl.query.refusals import REFUSALS
+from shardctl.query.scan import run_on
+from shardctl.topology.model import Shard
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from shardctl.fleet import Fleet
+
+_MOST_KEYS = 20_000
+_MOST_KEY_CHARACTERS = 400_000
+"""SQLite reads statements of up to a million characters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """The answer, and what it took."""
+
+    columns: tuple[str, ...]
+    rows: list[Row]
+    rows_pulled: int
+
+
+def gathering_place(fleet: Fleet, engine: str) -> LiveShard | None:
+    """Return where rows of this engine's shards are gathered; None if the shard map names no such place."""
+    url_text = GATHERERS[engine].own_place or fleet.shard_map.gather
+    if url_text is None:
+        return None
+    url, backend = parse_url(url_text, where=f"{fleet.shard_map.where}: `gather`")
+    if backend.name != engine:
+        return None
+    bind = unpooled(url, timeout_s=fleet.shard_map.timeout_s)
+    return LiveShard(Shard("gather", url_text), bind, None, bind, backend, backend.server(url))
+
+
+def pull(
+    fleet: Fleet,
+    plan: QueryPlan,
+    shards: Sequence[LiveShard],
+    place: LiveShard,
+    *,
+    timeout_s: float | None,
+    max_rows: int,
+) -> Pulled:
+    """Pull what a plan's scans say, and run its statement over it.
+
+    Args:
+        fleet: The fleet.
+        plan: A plan whose route is `gather`.
+        shards: The shards that it names.
+        place: Where the rows go, into temporary tables.
+        timeout_s: Seconds for one shard, and for the statement itself.
+        max_rows: Rows at most, of all tables and shards together.
+
+    Raises:
+        QueryRefused: There are more rows, or a shard showed that the answer could be wrong.
+        ShardError: A shard failed, or the statement did.
+    """
+    assert plan.gathering is not None
+    gatherer = GATHERERS[plan.engine]
+    with ExitStack() as stack:
+        connection = stack.enter_context(place.connect(read_only=False))
+        gatherer.adopt(connection, dict(plan.gathering.settings), plan.gathering.words)
+        for scan in plan.gathering.scans:
+            gatherer.create(connection, scan.table)
+        gatherer.check(connection, plan.gathering.sql)
+        pulling = _Pulling(fleet, plan.gathering, shards, gatherer, connection, max_rows)
+        stack.callback(pulling.steps.stop)
+        run_on(fleet, shards, pulling.work, timeout_s=timeout_s)
+        pulling.finish()
+        gatherer.seal(connection)
+
+        def answer(_: LiveShard) -> tuple[tuple[str, ...], list[Row]]:
+            result = run_as_written(connection, plan.gathering.sql)  # type: ignore[union-attr]
+            return tuple(result.keys()), [tuple(row) for row in result]
+
+        columns, rows = run_on(fleet, [place], answer, timeout_s=timeout_s)[0]
+        return Pulled(columns, rows, pulling.rows)
+
+
+@dataclass
+class _Pulling:
+    fleet: Fleet
+    gathering: Gathering
+    shards: Sequence[LiveShard]
+    gatherer: Gatherer
+    connection: Connection
+    max_rows: int
+    rows: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _finished: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.settings = self.gatherer.settings(self.connection)
+        together = len(self.shards) if self._are_all_at_once() else None
+        self.steps = Steps(self.gathering.scans, together, self._keys, self._finish)
+
+    def _are_all_at_once(self) -> bool:
+        busiest = max(Counter(shard.server for shard in self.shards).values())
+        is_free = not any(shard.is_thread_bound for shard in self.shards)
+        return is_free and busiest <= self.fleet.shard_map.connections_per_server and len(self.shards) <= MAX_JOBS
+
+    def work(self, shard: LiveShard) -> None:
+        """Pull one shard's part of every table, in one snapshot."""
+        try:
+            with shard.connect(read_only=True) as connection:
+                self.gatherer.begin(connection)
+                self._check(shard, connection)
+                for scan, keys in self.steps.run():
+                    if shard.shard_id in scan.shard_ids:
+                        self._scan(connection, scan, scan.sql(keys, limit=self.max_rows + 1))
+        except BaseException:
+            self.steps.stop()
+            raise
+
+    def finish(self) -> None:
+        for scan in self.gathering.scans:
+            self._finish(scan)
+
+    def _check(self, shard: LiveShard, connection: Connection) -> None:
+        found = self.gatherer.settings(connection)
+        for name in sorted({*found, *self.settings}):
+            here, there = found.get(name), self.settings.get(name)
+            if here != there:
+                facts = (f"{shard.shard_id}: {here}", f"gather: {there}")
+                REFUSALS["settings"].refuse(None, name, shard.shard_id, facts=facts)
+        is_own = self.fleet.shard_map.app is None
+        foreign = self.gatherer.foreign(connection, self.gathering.functions, is_own=is_own)
+        if foreign:
+            REFUSALS["function"].refuse(None, foreign[0])
+        for scan in self.gathering.scans:
+            if shard.shard_id in scan.shard_ids:
+                self._check_shape(shard, connection, scan)
+                self.steps.expect(scan, self.gatherer.estimate(connection, scan.sql()))
+        if self.steps.expected > 2 * self.max_rows:  # an estimate, which may be wrong
+            self._refuse_rows(f"about {self.steps.expected:,} rows are there")
+
+    def _check_shape(self, shard: LiveShard, connection: Connection, scan: TableScan) -> None:
+        shape = self.gatherer.shape(connection, scan.table.name)
+        own = () if shape is None else shape.columns
+        wanted = scan.table.columns
+        found = own if scan.has_all_columns else tuple(column for column in own if column in wanted)
+        if found != wanted and sorted(map(str, found)) == sorted(map(str, wanted)) and not scan.has_all_columns:
+            return  # in another order, which only `*` would show
+        if found != wanted:
+            differing = [column for column in wanted if column not in own] or list(own)
+            facts = tuple(f"not on `{shard.shard_id}`: {column.name} {column.declared}" for column in differing[:3])
+            first = scan.shard_ids[0]
+            REFUSALS["shapes"].refuse(None, scan.table.name, first, shard.shard_id, facts=facts)
+
+    def _scan(self, connection: Connection, scan: TableScan, sql: str) -> None:
+        with self.gatherer.batches(connection, sql) as batches:
+            for count, batch in batches:
+                with self._lock:
+                    self.rows += count
+                    if self.rows > self.max_rows:
+                        self._refuse_rows()
+                    self.gatherer.load(self.connection, scan.table, batch)
+
+    def _refuse_rows(self, *facts: str) -> None:
+        REFUSALS["rows"].refuse(None, f"{self.max_rows:,}", facts=facts)
+
+    def _finish(self, scan: TableScan) -> None:
+        if scan.table.name not in self._finished:
+            self._finished.add(scan.table.name)
+            self.gatherer.finish(self.connection, scan.table, scan.indexed)
+
+    def _keys(self, reduction: Reduction) -> str | None:
+        """Return the values that a column of a pulled table has, as a list; None if they are too many."""
+        engine = self.gathering.scans[0].engine
+        column, table = quoted_name(reduction.other_column, engine), quoted_name(reduction.table, engine)
+        sql = f"SELECT DISTINCT {column} FROM {table} WHERE {column} IS NOT NULL LIMIT {_MOST_KEYS + 1}"
+        values = [row[0] for row in run_as_written(self.connection, sql)]
+        if len(values) > _MOST_KEYS or not all(type(value) is int for value in values):
+            return None
+        listed = ", ".join(map(str, sorted(values))) or "NULL"
+        return listed if len(listed) <= _MOST_KEY_CHARACTERS else None
+
+
+def refuse_without_place(fleet: Fleet, engine: str, refusal: QueryRefused) -> QueryRefused:
+    """Return the refusal to merge, with the hint that leads to an answer."""
+    named = fleet.shard_map.gather
+    hint = f'or name a database to gather rows in: `gather = "{engine}://…"` in {fleet.shard_map.where}'
+    if named is not None:
+        hint = f"`gather` in {fleet.shard_map.where} names no {engine} database"
+    first = refusal.hint or "choose one shard with `--shard`"
+    return QueryRefused(refusal.message, facts=refusal.facts, hint=f"{first}, {hint}")

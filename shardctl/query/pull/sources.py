@@ -1,0 +1,167 @@
+"""Where a statement reads tables, and what each SELECT demands of the rows that it reads from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from sqlglot import exp
+
+from shardctl.query.gatherers.shapes import TableShape
+from shardctl.query.parse import Statement, args_of
+from shardctl.query.pull.pieces import conjuncts
+
+_PLAIN = {"this", "alias"}
+
+
+@dataclass(eq=False)
+class Source:
+    """One mention of a table, in the FROM of one SELECT."""
+
+    table: str
+    alias: str
+    select: exp.Select | None
+    """None: nothing is known of its place, and all of its rows may matter."""
+    conditions: list[exp.Expression] = field(default_factory=list)
+    """Rows that fail one of these play no part in the answer."""
+    is_inner: bool = False
+    """Whether a row of the SELECT always has a row of this table in it."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """A column of one source."""
+
+    source: Source
+    column: str
+
+
+class Sources:
+    """The tables of a statement, each where it is mentioned.
+
+    Args:
+        statement: The statement.
+        shapes: The tables, by the name that `table_key` gives.
+    """
+
+    def __init__(self, statement: Statement, shapes: Mapping[str, TableShape]) -> None:
+        self._statement = statement
+        self._shapes = shapes
+        self.all: list[Source] = []
+        self._by_select: dict[int, dict[str, Source | None]] = {}
+        placed: set[int] = set()
+        for select in statement.tree.find_all(exp.Select):
+            placed |= self._read_select(select)
+        for table in statement.tables:
+            key = table_key(statement, table)
+            if id(table) not in placed and key in shapes:
+                self.all.append(Source(key, "", None))
+
+    def resolve(self, column: exp.Column, select: exp.Select) -> Node | None:
+        """Return which source a column is of, as seen from a SELECT; None if that is not sure."""
+        name = self._statement.fold(column.this)
+        qualifier = self._statement.fold(column.args.get("table"))
+        if column.args.get("db") is not None:
+            return None
+        scope: Any = select
+        while scope is not None:
+            if isinstance(scope, exp.Select):
+                found = self._in_scope(scope, qualifier, name)
+                if found is not False:
+                    return found
+            if isinstance(scope, exp.CTE):  # it does not see the FROM that its WITH stands before
+                owner = scope.parent.parent if scope.parent is not None else None
+                scope = owner.parent if owner is not None else None
+            else:
+                scope = scope.parent
+        return None
+
+    def _in_scope(self, scope: exp.Select, qualifier: str, name: str) -> Node | Literal[False] | None:
+        """Return the column; None if it may be one of several; False if this SELECT has none of this name."""
+        sources = self._by_select.get(id(scope))
+        if sources is None:
+            return None
+        if qualifier:
+            if qualifier not in sources:
+                return None if "" in sources else False
+            return self._node(sources[qualifier], name)
+        if any(source is None for source in sources.values()):
+            return None
+        nodes = [node for source in sources.values() if (node := self._node(source, name)) is not None]
+        return False if not nodes else nodes[0] if len(nodes) == 1 else None
+
+    def _node(self, source: Source | None, name: str) -> Node | None:
+        column = None if source is None else self._shapes[source.table].column(name)
+        return None if source is None or column is None else Node(source, column.name)
+
+    def _read_select(self, select: exp.Select) -> set[int]:
+        """Add a SELECT's sources, and return the tables among them."""
+        origin = args_of(select, "from")
+        joins: list[exp.Join] = select.args.get("joins") or []
+        nodes: list[tuple[Any, exp.Join | None]] = [(origin.this, None)] if origin is not None else []
+        nodes += [(join.this, join) for join in joins]
+        named: dict[str, Source | None] = {}
+        self._by_select[id(select)] = named
+        is_simple = all(_words(join) <= {"LEFT", "OUTER", "INNER", "CROSS"} for join in joins)
+        is_simple = is_simple and not select.args.get("laterals")
+        everywhere = list(conjuncts(_condition(select.args.get("where"))))
+        everywhere += [part for join in joins if not _is_left(join) for part in conjuncts(join.args.get("on"))]
+        placed: set[int] = set()
+        for node, join in nodes:
+            source = self._source(node, select if is_simple else None)
+            alias = _alias(self._statement, node)
+            named["" if alias in named else alias] = source  # a name that is there twice is nobody's
+            if source is None:
+                continue
+            placed.add(id(node))
+            self.all.append(source)
+            if is_simple:
+                source.is_inner = join is None or not _is_left(join)
+                own = join.args.get("on") if join is not None else None
+                source.conditions = everywhere if source.is_inner else list(conjuncts(own))
+        return placed
+
+    def _source(self, node: Any, select: exp.Select | None) -> Source | None:
+        if not isinstance(node, exp.Table) or not any(node is table for table in self._statement.tables):
+            return None
+        key = table_key(self._statement, node)
+        alias = node.args.get("alias")
+        if key not in self._shapes or any(value for name, value in node.args.items() if name not in _PLAIN):
+            return None
+        if alias is not None and alias.args.get("columns"):
+            return None
+        return Source(key, _alias(self._statement, node), select)
+
+
+def table_key(statement: Statement, table: exp.Table) -> str:
+    """Return the name under which a table's shape is kept: as the engine's catalogue has it, as far as that is sure."""
+    if statement.engine == "mysql":
+        return str(table.name)
+    return statement.fold(table.this)
+
+
+def _alias(statement: Statement, node: Any) -> str:
+    alias = node.args.get("alias") if isinstance(node, exp.Expression) else None
+    if isinstance(alias, exp.TableAlias) and alias.this is not None:
+        return statement.fold(alias.this)
+    if isinstance(node, exp.Table) and isinstance(node.this, exp.Identifier):
+        return statement.fold(node.this)
+    return ""
+
+
+def _condition(clause: exp.Expression | None) -> Any:
+    return None if clause is None else clause.this
+
+
+def _words(join: exp.Join) -> set[str]:
+    return {str(join.args.get(name) or "").upper() for name in ("method", "side", "kind", "match_condition")} - {""}
+
+
+def _is_left(join: exp.Join) -> bool:
+    return "LEFT" in _words(join)
+
+
+def aliases(sources: Iterable[Source]) -> set[str]:
+    """Return every name that a table goes by."""
+    return {name for source in sources for name in (source.alias, source.table) if name}

@@ -1,0 +1,100 @@
+"""The order of scans: small tables first, so that their keys say which rows of the larger ones matter.
+
+Where all shards can be at work at one time they go from step to step together, each in its one snapshot; where they
+cannot, each pulls its tables one after another, and nothing is left out by keys.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from shardctl.query.pull.conditions import Reduction
+from shardctl.query.pull.plan import TableScan
+from shardctl.query.scan import Stopped
+
+Keys = Mapping[Reduction, str]
+
+
+@dataclass
+class Steps:
+    """The scans that shards run.
+
+    Args:
+        scans: All of them.
+        together: How many shards go from step to step together; None: each by itself.
+        keys_of: Finds the values that a table which is pulled leaves, as a list of SQL; None where there are too many.
+        pulled: Is told of each table of which all rows have arrived.
+    """
+
+    scans: Sequence[TableScan]
+    together: int | None
+    keys_of: Callable[[Reduction], str | None]
+    pulled: Callable[[TableScan], None]
+    _rows: dict[str, int] = field(default_factory=dict)
+    _step: list[tuple[TableScan, Keys]] = field(default_factory=list)
+    _left: list[TableScan] | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _barrier: threading.Barrier | None = None
+
+    def __post_init__(self) -> None:
+        if self.together is not None:
+            self._barrier = threading.Barrier(self.together, action=self._next)
+
+    def expect(self, scan: TableScan, rows: int) -> None:
+        """Take note of about how many rows of a table a shard has."""
+        with self._lock:
+            self._rows[scan.table.name] = self._rows.get(scan.table.name, 0) + rows
+
+    @property
+    def expected(self) -> int:
+        """About how many rows will be pulled at least: of the tables that nothing reduces."""
+        reducible = {scan.table.name for scan in self.scans if any(need.reductions for need in scan.needs)}
+        return sum(rows for name, rows in self._rows.items() if name not in reducible)
+
+    def run(self) -> Iterator[tuple[TableScan, Keys]]:
+        """Yield a shard's scans; those of a step are yielded once every shard has finished the step before."""
+        if self._barrier is None:
+            yield from ((scan, {}) for scan in self.scans)
+            return
+        while True:
+            try:
+                self._barrier.wait()
+            except threading.BrokenBarrierError:
+                raise Stopped("stopped, as another shard failed") from None
+            if not self._step:
+                return
+            yield from list(self._step)
+
+    def stop(self) -> None:
+        """Let no shard wait for one that failed."""
+        if self._barrier is not None:
+            self._barrier.abort()
+
+    def _next(self) -> None:
+        """Choose the next step, between two steps: no shard is at work."""
+        if self._left is None:
+            self._left = sorted(self.scans, key=lambda scan: self._rows.get(scan.table.name, 0))
+        for scan, _ in self._step:
+            self.pulled(scan)
+        self._step = []
+        while self._left and not self._waits(self._left[0]):
+            scan = self._left.pop(0)
+            self._step.append((scan, self._keys(scan)))
+
+    def _waits(self, scan: TableScan) -> bool:
+        """Whether the keys of a table of this step may reduce a scan."""
+        now = {chosen.table.name for chosen, _ in self._step}
+        return any(entry.table in now for need in scan.needs for entry in need.reductions)
+
+    def _keys(self, scan: TableScan) -> Keys:
+        assert self._left is not None
+        missing = {other.table.name for other in [*self._left, scan, *(chosen for chosen, _ in self._step)]}
+        found: dict[Reduction, str] = {}
+        for need in scan.needs:
+            for reduction in need.reductions:
+                keys = None if reduction.table in missing else self.keys_of(reduction)
+                if keys is not None:
+                    found[reduction] = keys
+        return found
