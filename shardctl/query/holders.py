@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from shardctl.query.colocation import DeclaredColocation, tables_by_name
 from shardctl.query.parse import Statement, refuse
 from shardctl.query.pull.sources import table_key
+from shardctl.query.refusals import REFUSALS
 
 if TYPE_CHECKING:
     from shardctl.fleet import Fleet, LiveShard
@@ -26,6 +27,7 @@ class Holders:
 
     def __init__(self, fleet: Fleet, models: Models | None, statement: Statement, shards: Sequence[LiveShard]) -> None:
         self._shards = shards
+        self._undeclared: list[str] = []
         self.colocation = None if models is None else DeclaredColocation(fleet.shard_map.tables, models)
         self.by_table: dict[str, Sequence[LiveShard]] = {}
         known = {} if models is None else tables_by_name(models)
@@ -36,6 +38,10 @@ class Holders:
             if model is not None and models is not None:
                 limit = fleet.shard_ids(models.mapper_of(model) or model)
                 found = [shard for shard in shards if shard.shard_id in limit] or shards
+                if fleet.placement is None or fleet.placement.rule(models.mapper_of(model) or model) is None:
+                    self._undeclared.append(key)
+            else:
+                self._undeclared.append(key)
             self.by_table[key] = found
         self._references = {
             table_key(statement, table)
@@ -64,7 +70,13 @@ class Holders:
         return asked
 
     def each(self) -> Mapping[str, Sequence[str]]:
-        """Return the shards to read each table from: one for a reference table."""
+        """Return the shards to read each table from: one for a reference table.
+
+        Raises:
+            QueryRefused: Nothing says whether each shard holds a part of a table that others are read with, or a copy.
+        """
+        if len(self.by_table) > 1 and self._undeclared:
+            REFUSALS["placement"].refuse(None, self._undeclared[0])
         return {
             key: [shard.shard_id for shard in (shards[:1] if key in self._references else shards)]
             for key, shards in self.by_table.items()

@@ -85,6 +85,12 @@ REFUSALS: Mapping[str, Refusal] = {
         engine="postgresql",
         hint="leave the column out, or choose one shard with `--shard`",
     ),
+    "placement": Refusal(
+        "several tables of which one is in no rule of the shard map",
+        "`{}` has no placement: each shard may hold a part of its rows, or a copy of all",
+        "SELECT w.city, r.temperature FROM weather_locations w JOIN readings r ON r.temperature > w.id",
+        hint="add a `[tables.…]` with a `strategy` for it to the shard map",
+    ),
     "shapes": Refusal(
         "tables whose columns, types or collations differ between the shards",
         "`{}` is not the same table on `{}` and `{}`",

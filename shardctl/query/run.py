@@ -77,10 +77,13 @@ def run_query(
             except QueryRefused as refusal:  # what only the shards could show
                 if plan.route is Route.DIRECT:
                     raise
-                plan = asking.plan_to_gather(refusal)
-        if with_shard:
-            REFUSALS["shard column"].refuse()
-        return asking.gathered(plan, max_rows_pulled)
+                try:
+                    return asking.gathered(asking.plan_to_gather(refusal), max_rows_pulled, with_shard=with_shard)
+                except TooManyRows:
+                    raise
+                except QueryRefused:
+                    raise refusal from None
+        return asking.gathered(plan, max_rows_pulled, with_shard=with_shard)
     except ShardError as error:
         error.hint = error.hint or asking.nearest_table()
         raise
@@ -143,7 +146,9 @@ class _Asking:
         columns, rows = gather(plan, answers, with_shard=with_shard)
         return QueryResult(columns, rows, plan.shard_ids, time.monotonic() - self._started, plan)
 
-    def gathered(self, plan: QueryPlan, max_rows: int) -> QueryResult:
+    def gathered(self, plan: QueryPlan, max_rows: int, *, with_shard: bool) -> QueryResult:
+        if with_shard:
+            REFUSALS["shard column"].refuse()
         place = gathering_place(self._fleet, plan.engine)
         assert place is not None
         pulled = pull(self._fleet, plan, self._asked(plan), place, timeout_s=self._timeout_s, max_rows=max_rows)

@@ -143,11 +143,12 @@ def shard_of(table: Table, row: dict[str, Any]) -> str | None:
 
 @contextmanager
 def both(
-    databases: Databases, data: dict[Table, list[dict[str, Any]]], *, collation: str | None = None
+    databases: Databases, data: dict[Table, list[dict[str, Any]]], *, has_place: bool = True
 ) -> Iterator[tuple[Fleet, LiveShard]]:
     """Put rows in one database, and over three shards; give a fleet of the shards and the one database as a shard."""
     shards = {name: Shard(name, databases.create(name)) for name in SHARDS}
-    shard_map = ShardMap(shards=shards, tables=TABLES)
+    gather = None if databases.engine == "sqlite" or not has_place else databases.create("gather")
+    shard_map = ShardMap(shards=shards, tables=TABLES, gather=gather)
     one_map = ShardMap(shards={"one": Shard("one", databases.create("one"))})
     live, one = open_shards(shard_map), open_shards(one_map)["one"]
     for shard in (*live.values(), one):

@@ -171,7 +171,7 @@ class MySQL:
                         f"MySQL reads a temporary table once in a statement: {line}", hint="MariaDB reads it often"
                     ) from error
                 if error.args[0] in _UNKNOWN:
-                    raise QueryRefused(f"only the shards' own databases know this: {line}") from error
+                    raise QueryRefused(f"only the shards' own databases may know this: {line}") from error
                 raise ShardError(f"the statement is not understood: {line}") from error
 
     def seal(self, connection: Connection) -> None:

@@ -150,7 +150,7 @@ class PostgreSQL:
                 line = driver_line(error)
                 # Undefined or mismatched: objects, functions, operators, collations, types.
                 if getattr(error, "sqlstate", "") in ("42883", "42704", "42725"):
-                    raise QueryRefused(f"only the shards' own databases know this: {line}") from error
+                    raise QueryRefused(f"only the shards' own databases may know this: {line}") from error
                 raise ShardError(f"the statement is not understood: {line}") from error
         connection.rollback()
 

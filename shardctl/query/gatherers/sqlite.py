@@ -120,7 +120,7 @@ class SQLite:
         except sqlite3.Error as error:
             line = str(error)
             if line.startswith("no such function") or line.startswith("no such collation"):
-                raise QueryRefused(f"only the shards' own connections know this: {line}") from error
+                raise QueryRefused(f"sqlite itself does not know this: {line}") from error
             raise ShardError(f"the statement is not understood: {line}") from error
 
     def seal(self, connection: Connection) -> None:

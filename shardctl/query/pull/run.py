@@ -20,7 +20,7 @@ from shardctl.query.pull.conditions import Reduction
 from shardctl.query.pull.plan import TableScan, quoted_name
 from shardctl.query.pull.steps import Steps
 from shardctl.query.refusals import REFUSALS
-from shardctl.query.scan import run_on
+from shardctl.query.scan import TooManyRows, run_on
 from shardctl.topology.model import Shard
 
 if TYPE_CHECKING:
@@ -179,7 +179,8 @@ class _Pulling:
                     self.gatherer.load(self.connection, scan.table, batch)
 
     def _refuse_rows(self, *facts: str) -> None:
-        REFUSALS["rows"].refuse(None, f"{self.max_rows:,}", facts=facts)
+        reason = REFUSALS["rows"]
+        raise TooManyRows(reason.reason.format(f"{self.max_rows:,}"), facts=facts, hint=reason.hint)
 
     def _finish(self, scan: TableScan) -> None:
         if scan.table.name not in self._finished:

@@ -1,0 +1,92 @@
+"""TPC-H on four shards: each of the 22 answers is that of one database with all rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shardctl.fleet.fleet import Fleet
+from shardctl.fleet.live_shard import LiveShard
+from shardctl.query import run_query
+from tests.fixtures.engines import Databases, server_url
+from tests.tpch.queries import QUERIES, query
+from tests.tpch.tables import loaded, make_rows
+
+ENGINES = ["sqlite", "postgresql", "mysql"]
+MERGED = {1, 6}
+"""What the shards' own answers are merged for; the others need rows of several shards in one place."""
+
+
+def same(value: Any, other: Any) -> bool:
+    """Whether two values are equal: sums of floats, as SQLite has them, but for their last digits."""
+    if isinstance(value, float) and isinstance(other, float):
+        return math.isclose(value, other, rel_tol=1e-9)
+    if isinstance(value, Decimal) and isinstance(other, Decimal):
+        return value == other
+    return type(value) is type(other) and bool(value == other)
+
+
+def check(fleet: Fleet, one: LiveShard, number: int) -> tuple[str, int]:
+    """Compare one query's answers, and return how it was answered, with the rows pulled."""
+    sql = query(number, one.backend.name)
+    expected = run_query(fleet, sql, shards=[one], timeout_s=300)
+    found = run_query(fleet, sql, shards=list(fleet.shards.values()), timeout_s=300)
+    assert found.columns == expected.columns
+    assert len(found.rows) == len(expected.rows)
+    for row, other in zip(found.rows, expected.rows, strict=True):
+        assert all(map(same, row, other)), (number, row, other)
+    return found.plan.route, found.rows_pulled
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def databases(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Databases]:
+    made = Databases(request.param, tmp_path_factory.mktemp("tpch"))
+    if made.engine != "sqlite":
+        server_url(made.engine)
+    yield made
+    made.drop_all()
+
+
+@pytest.fixture(scope="module")
+def small(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Fleet, LiveShard]]:
+    folder: Path = tmp_path_factory.mktemp("small")
+    make_rows(folder, "0.01")
+    with loaded(databases, folder) as pair:
+        yield pair
+
+
+def run_all(fleet: Fleet, one: LiveShard) -> None:
+    total = sum(
+        run_query(fleet, f"select count(*) from {name}", shards=[one]).rows[0][0] for name in fleet.models.tables
+    )
+    print(f"\n{one.backend.name}: {total:,} rows in eight tables")
+    for number in QUERIES:
+        route, pulled = check(fleet, one, number)
+        print(f"  Q{number}: {route}, {pulled:,} rows pulled")
+        assert (route == "scatter") is (number in MERGED), number
+        assert pulled < total
+
+
+@pytest.mark.slow
+def test_the_22_answers_at_scale_factor_1_percent(small: tuple[Fleet, LiveShard]) -> None:
+    run_all(*small)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_22_answers_at_scale_factor_10_percent(engine: str, tmp_path: Path) -> None:
+    databases = Databases(engine, tmp_path)
+    if engine != "sqlite":
+        server_url(engine)
+    (tmp_path / "rows").mkdir()
+    make_rows(tmp_path / "rows", "0.1")
+    try:
+        with loaded(databases, tmp_path / "rows") as (fleet, one):
+            run_all(fleet, one)
+    finally:
+        databases.drop_all()
