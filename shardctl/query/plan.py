@@ -23,6 +23,7 @@ from shardctl.query.parse import Statement, refuse, shown
 from shardctl.query.pull.checks import functions
 from shardctl.query.pull.plan import TableScan
 from shardctl.query.pull.sources import table_key
+from shardctl.query.refusals import REFUSALS
 from shardctl.query.rewrite import check_placeholders
 from shardctl.query.scope import check_nested_aliases, needs_columns, order_position
 
@@ -246,11 +247,7 @@ def _check_mixed(clauses: Clauses, merge: RowMerge | EngineMerge, engines: froze
     if isinstance(merge, EngineMerge) and merge.counts_only:
         return
     part = (clauses.order or clauses.group or clauses.items)[0].whole
-    refuse(
-        f"{names} compare, order and calculate differently: together they give unsorted rows and counts only",
-        part,
-        hint="choose shards of one engine",
-    )
+    REFUSALS["engines"].refuse(part, names)
 
 
 def _unknown_functions(statement: Statement, merge: RowMerge | EngineMerge) -> tuple[str, ...]:

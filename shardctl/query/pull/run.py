@@ -20,7 +20,7 @@ from shardctl.query.pull.conditions import Reduction
 from shardctl.query.pull.plan import TableScan, quoted_name
 from shardctl.query.pull.steps import Steps
 from shardctl.query.refusals import REFUSALS
-from shardctl.query.scan import TooManyRows, run_on
+from shardctl.query.scan import Stopped, TooManyRows, run_on
 from shardctl.topology.model import Shard
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def pull(
             gatherer.create(connection, scan.table)
         gatherer.check(connection, plan.gathering.sql)
         pulling = _Pulling(fleet, plan.gathering, shards, gatherer, connection, max_rows)
-        stack.callback(pulling.steps.stop)
+        stack.callback(pulling.stop)
         run_on(fleet, shards, pulling.work, timeout_s=timeout_s)
         pulling.finish()
         gatherer.seal(connection)
@@ -108,6 +108,7 @@ class _Pulling:
     connection: Connection
     max_rows: int
     rows: int = 0
+    is_stopped: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _finished: set[str] = field(default_factory=set)
 
@@ -134,7 +135,14 @@ class _Pulling:
             self.steps.stop()
             raise
 
+    def stop(self) -> None:
+        """Let no shard that is still at work touch the place any more."""
+        self.steps.stop()
+        with self._lock:
+            self.is_stopped = True
+
     def finish(self) -> None:
+        """Make every table ready to be read."""
         for scan in self.gathering.scans:
             self._finish(scan)
 
@@ -173,6 +181,8 @@ class _Pulling:
         with self.gatherer.batches(connection, sql) as batches:
             for count, batch in batches:
                 with self._lock:
+                    if self.is_stopped:
+                        raise Stopped("stopped, as another shard failed")
                     self.rows += count
                     if self.rows > self.max_rows:
                         self._refuse_rows()

@@ -70,6 +70,8 @@ class Sources:
                 found = self._in_scope(scope, qualifier, name)
                 if found is not False:
                     return found
+                if not qualifier and any(entry.alias_or_name.lower() == name.lower() for entry in scope.expressions):
+                    return None  # SQLite would take the output for it
             if isinstance(scope, exp.CTE):  # it does not see the FROM that its WITH stands before
                 owner = scope.parent.parent if scope.parent is not None else None
                 scope = owner.parent if owner is not None else None
