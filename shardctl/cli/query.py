@@ -35,6 +35,9 @@ def query(
     limit: Annotated[int | None, typer.Option("--limit", min=0, help="Rows at most, with a class or table.")] = None,
     file: Annotated[Path | None, typer.Option("-f", "--file", help="Read the statement from a file.")] = None,
     with_shard: Annotated[bool, typer.Option("--with-shard", help="Put a column `shard` in front.")] = False,
+    max_rows_pulled: Annotated[
+        int, typer.Option("--max-rows-pulled", min=0, help="Rows at most that are brought to one place.")
+    ] = 1_000_000,
     shard: options.Shards = None,
     label: options.Labels = None,
     exclude: options.Exclude = None,
@@ -63,6 +66,7 @@ def query(
         )
     _note_broken_models(fleet)
     asking = Asking(fleet, selected, timeout or fleet.shard_map.timeout_s, format_, with_shard=with_shard)
+    asking.max_rows_pulled = max_rows_pulled
     with fleet:
         if text is None and diagnostics.is_terminal() and output.is_terminal():
             from shardctl.cli.prompt import run_prompt
@@ -94,6 +98,7 @@ class Asking:
         self._timeout_s = timeout_s
         self._format = format_
         self._with_shard = with_shard
+        self.max_rows_pulled = 1_000_000
 
     def answer(
         self, text: str, *, where: str | None = None, order_by: str | None = None, limit: int | None = None
@@ -112,7 +117,12 @@ class Asking:
         try:
             with diagnostics.working(f"asking {len(self._shards)} shards"):
                 result = run_query(
-                    self.fleet, text, shards=self._shards, with_shard=self._with_shard, timeout_s=self._timeout_s
+                    self.fleet,
+                    text,
+                    shards=self._shards,
+                    with_shard=self._with_shard,
+                    timeout_s=self._timeout_s,
+                    max_rows_pulled=self.max_rows_pulled,
                 )
         except KeyboardInterrupt:
             raise Interrupted("interrupted: the statement was cancelled on every shard") from None

@@ -20,6 +20,7 @@ from sqlglot.errors import ErrorLevel, SqlglotError
 
 from shardctl.errors import QueryRefused
 from shardctl.query.ctes import is_table
+from shardctl.query.refusals import REFUSALS
 
 DIALECTS = {"sqlite": "sqlite", "postgresql": "postgres", "mysql": "mysql"}
 """shardctl's name of an engine -> sqlglot's."""
@@ -89,7 +90,7 @@ def parse(sql: str, engine: str) -> Statement:
     if not trees:
         refuse("there is no statement", hint='for example `shardctl query "SELECT count(*) FROM orders"`')
     if len(trees) > 1:
-        refuse(f"there are {len(trees)} statements, `query` takes one", hint="run them one after another")
+        REFUSALS["several"].refuse(None, str(len(trees)))
     tree = trees[0]
     tokens = _quietly(lambda: dialect.tokenize(sql))
     _check_comments(engine, sql, tokens)
@@ -155,13 +156,12 @@ def _check_reads(statement: Statement) -> None:
     tree = statement.tree
     first = statement.tokens[0].text.upper()
     if not isinstance(tree, _READING):
-        hint = "run `shardctl query` with a SELECT, or a WITH … SELECT"
-        refuse(f"`query` only reads, and this is {_article(first)} `{first}` statement", hint=hint)
+        REFUSALS["write"].refuse(None, f"this is {_article(first)} `{first}` statement")
     for node in tree.walk():
         if isinstance(node, _WRITING):
-            refuse(f"`query` only reads, and a part of this statement is `{node.key.upper()}`", shown(node))
+            REFUSALS["write"].refuse(shown(node), f"a part of this statement is `{node.key.upper()}`")
         if isinstance(node, exp.Lock):
-            refuse("`query` only reads: it takes no row locks", shown(node), hint="leave out FOR UPDATE or FOR SHARE")
+            REFUSALS["lock"].refuse(shown(node))
 
 
 def _article(word: str) -> str:

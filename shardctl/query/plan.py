@@ -20,7 +20,7 @@ from shardctl.query.colocation import Colocation
 from shardctl.query.joins import check_sources, needs_one_shard_only
 from shardctl.query.merge import EngineMerge, RowMerge, SortKey, merge_steps, row_steps
 from shardctl.query.parse import Statement, refuse, shown
-from shardctl.query.pull.checks import functions
+from shardctl.query.pull.checks import check_system_columns, functions
 from shardctl.query.pull.plan import TableScan
 from shardctl.query.pull.sources import table_key
 from shardctl.query.refusals import REFUSALS
@@ -128,6 +128,8 @@ def plan_query(
         return QueryPlan(Route.DIRECT, statement.engine, ids[:1], statement.sql, what, functions=called)
     clauses = cut(statement)
     check_placeholders(statement)
+    known = [colocation.columns(statement.fold(table.this)) for table in statement.tables] if colocation else []
+    check_system_columns(statement, frozenset().union(*known))
     _check_sqlite_quotes(statement)
     _check_escaped_quotes(statement)
     tables = check_sources(statement, clauses.select, colocation)

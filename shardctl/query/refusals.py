@@ -35,6 +35,26 @@ class Refusal:
 
 
 REFUSALS: Mapping[str, Refusal] = {
+    "write": Refusal(
+        "what writes, also inside a `SELECT`",
+        "`query` only reads, and {}",
+        "WITH gone AS (DELETE FROM weather_locations RETURNING id) SELECT id FROM gone",
+        engine="postgresql",
+        hint="run `shardctl query` with a SELECT, or a WITH … SELECT",
+    ),
+    "lock": Refusal(
+        "row locks",
+        "`query` only reads: it takes no row locks",
+        "SELECT id FROM weather_locations FOR UPDATE",
+        engine="postgresql",
+        hint="leave out FOR UPDATE or FOR SHARE",
+    ),
+    "several": Refusal(
+        "several statements at once",
+        "there are {} statements, `query` takes one",
+        "SELECT 1; SELECT 2",
+        hint="run them one after another",
+    ),
     "schema": Refusal(
         "a schema in front of a table's name",
         "a table with a schema's name in front cannot be gathered: the gathered one has none",
@@ -110,6 +130,12 @@ REFUSALS: Mapping[str, Refusal] = {
         "SELECT id, row_number() OVER (ORDER BY id) FROM weather_locations",
         engine="postgresql",
         hint='name a database to gather rows in: `gather = "{}://…"` in the shard map',
+    ),
+    "twice": Refusal(
+        "on MySQL, not on MariaDB: a statement that is gathered and names a table twice",
+        "MySQL reads a temporary table once in a statement: {}",
+        "SELECT a.id FROM weather_locations a, weather_locations b WHERE a.id > b.id",
+        engine="mysql",
     ),
     "engines": Refusal(
         "shards of several engines: all but rows as they come, and counts",

@@ -167,9 +167,7 @@ class MySQL:
             except connection.dialect.loaded_dbapi.Error as error:
                 line = driver_line(error)
                 if error.args[0] == 1137:
-                    raise QueryRefused(
-                        f"MySQL reads a temporary table once in a statement: {line}", hint="MariaDB reads it often"
-                    ) from error
+                    REFUSALS["twice"].refuse(None, line)
                 if error.args[0] in _UNKNOWN:
                     raise QueryRefused(f"only the shards' own databases may know this: {line}") from error
                 raise ShardError(f"the statement is not understood: {line}") from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from sqlglot import exp
@@ -48,6 +48,16 @@ def check_gatherable(statement: Statement, shapes: Mapping[str, TableShape], *, 
     for found in statement.tree.find_all(exp.Parameter, exp.SessionParameter, exp.Placeholder):
         REFUSALS["variable"].refuse(shown(found))
     _check_words(statement, shapes, is_known=is_known)
+    if is_known:
+        check_system_columns(statement, {column.name.lower() for shape in shapes.values() for column in shape.columns})
+
+
+def check_system_columns(statement: Statement, columns: Collection[str]) -> None:
+    """Refuse a row's place on its shard, unless it is the name of a column."""
+    for token in statement.tokens:
+        word = token.text.lower()
+        if token.kind != "STRING" and word not in columns and word in _SYSTEM_COLUMNS[statement.engine]:
+            REFUSALS["system column"].refuse(token.text)
 
 
 def _check_words(statement: Statement, shapes: Mapping[str, TableShape], *, is_known: bool) -> None:
@@ -58,8 +68,6 @@ def _check_words(statement: Statement, shapes: Mapping[str, TableShape], *, is_k
             REFUSALS["variable"].refuse(token.text)
         if token.kind == "STRING" or word in columns or not is_known:
             continue
-        if word in _SYSTEM_COLUMNS[statement.engine]:
-            REFUSALS["system column"].refuse(token.text)
         if statement.engine == "postgresql" and word in _REGISTERED:
             REFUSALS["catalogue"].refuse(token.text)
 

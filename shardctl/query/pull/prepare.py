@@ -13,6 +13,7 @@ from shardctl.query.plan import Gathering, QueryPlan, Route
 from shardctl.query.pull.checks import check_gatherable, functions, names_in
 from shardctl.query.pull.plan import plan_scans
 from shardctl.query.pull.run import gathering_place, refuse_without_place
+from shardctl.query.refusals import REFUSALS
 from shardctl.query.scan import run_on
 
 if TYPE_CHECKING:
@@ -68,10 +69,14 @@ def _read(
 ) -> tuple[dict[str, TableShape], Settings]:
     """Return the tables' shapes, each from the first shard that holds it, and the first shard's settings."""
     gatherer = GATHERERS[statement.engine]
+    called = functions(statement, {})
 
     def read(shard: LiveShard) -> tuple[dict[str, TableShape | None], Settings]:
         with shard.connect(read_only=True) as connection:
             settings = gatherer.settings(connection)
+            foreign = gatherer.foreign(connection, called, is_own=fleet.shard_map.app is None)
+            if foreign:
+                REFUSALS["function"].refuse(None, foreign[0])
             own = [key for key, shard_id in first.items() if shard_id == shard.shard_id]
             return {key: gatherer.shape(connection, key) for key in own}, settings
 

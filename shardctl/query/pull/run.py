@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from shardctl.fleet import Fleet
 
+_WORTH_ESTIMATING = 100_000
 _MOST_KEYS = 20_000
 _MOST_KEY_CHARACTERS = 400_000
 """SQLite reads statements of up to a million characters."""
@@ -161,7 +162,8 @@ class _Pulling:
             if shard.shard_id in scan.shard_ids:
                 self._check_shape(shard, connection, scan)
                 self.steps.expect(scan, self.gatherer.estimate(connection, scan.sql()))
-        if self.steps.expected > 2 * self.max_rows:  # an estimate, which may be wrong
+        # An estimate may be wrong, most of all for small tables; reading stops at the limit in any case.
+        if self.steps.expected > 2 * max(self.max_rows, _WORTH_ESTIMATING):
             self._refuse_rows(f"about {self.steps.expected:,} rows are there")
 
     def _check_shape(self, shard: LiveShard, connection: Connection, scan: TableScan) -> None:
@@ -212,7 +214,7 @@ class _Pulling:
 def refuse_without_place(fleet: Fleet, engine: str, refusal: QueryRefused) -> QueryRefused:
     """Return the refusal to merge, with the hint that leads to an answer."""
     named = fleet.shard_map.gather
-    hint = f'or name a database to gather rows in: `gather = "{engine}://…"` in {fleet.shard_map.where}'
+    hint = f"or {str(REFUSALS['place'].hint).format(engine)}"
     if named is not None:
         hint = f"`gather` in {fleet.shard_map.where} names no {engine} database"
     first = refusal.hint or "choose one shard with `--shard`"
