@@ -13,7 +13,7 @@ from typing import Any
 from sqlglot import exp
 
 from shardctl.query.parse import Statement, Tokens
-from shardctl.query.pull.pieces import conjunct_pieces, conjuncts, renamed
+from shardctl.query.pull.pieces import conjunct_pieces, conjuncts, disjuncts, renamed
 from shardctl.query.pull.sources import Node, Source, Sources
 
 ALIAS = "__t"
@@ -77,13 +77,23 @@ class Conditions:
 
     def filters(self, source: Source) -> tuple[str, ...]:
         """Return the conditions that a source's rows must fulfil, as text in which its columns are of `__t`."""
-        return tuple(
-            dict.fromkeys(
-                renamed(self._statement, self._pieces[part], self._folded, source.alias, ALIAS)
-                for part in source.conditions
-                if part in self._pieces and self._is_about(part, source)
-            )
-        )
+        found = (self._filter(part, source) for part in source.conditions)
+        return tuple(dict.fromkeys(text for text in found if text))
+
+    def _filter(self, part: exp.Expression, source: Source) -> str:
+        """Return what a condition says of one source's rows; nothing if it says nothing of them alone."""
+        if part in self._pieces and self._is_about(part, source):
+            return renamed(self._statement, self._pieces[part], self._folded, source.alias, ALIAS)
+        branches = list(disjuncts(part))
+        if len(branches) < 2:
+            return ""
+        texts = []
+        for branch in branches:
+            found = dict.fromkeys(filter(None, (self._filter(inner, source) for inner in conjuncts(branch))))
+            if not found:
+                return ""
+            texts.append(" AND ".join(f"({text})" for text in found))
+        return " OR ".join(f"({text})" for text in dict.fromkeys(texts))
 
     def reductions(self, source: Source) -> tuple[Reduction, ...]:
         """Return by which other tables' values a source's rows can be told to matter, directly or through others."""

@@ -34,10 +34,24 @@ def conjuncts(condition: Any) -> Iterable[exp.Expression]:
         yield from conjuncts(condition.right)
     else:
         yield condition
+        if isinstance(condition, exp.Or):
+            branches = [list(conjuncts(branch)) for branch in disjuncts(condition)]
+            yield from (part for part in branches[0] if all(part in branch for branch in branches[1:]))
+
+
+def disjuncts(condition: Any) -> Iterable[exp.Expression]:
+    """Yield the conditions of which one must be true for this one to be."""
+    if isinstance(condition, exp.Paren):
+        yield from disjuncts(condition.this)
+    elif isinstance(condition, exp.Or):
+        yield from disjuncts(condition.left)
+        yield from disjuncts(condition.right)
+    else:
+        yield condition
 
 
 def conjunct_pieces(statement: Statement) -> dict[exp.Expression, Tokens]:
-    """Return the conjuncts of every WHERE and ON in a statement, with the tokens of each."""
+    """Return the conditions that AND and OR join in every WHERE and ON of a statement, with the tokens of each."""
     found: dict[exp.Expression, Tokens] = {}
     tokens = statement.tokens
     for i, token in enumerate(tokens):
@@ -72,23 +86,30 @@ def _clause(tokens: Tokens) -> Tokens:
 
 
 def _split(tokens: Tokens) -> Iterable[Tokens]:
-    """Split at each AND that joins conditions, inside brackets around all of it too."""
+    """Yield what OR joins, and what AND joins in each of these, inside brackets around all of it too."""
+    if tokens:
+        yield tokens
+    for branch in _operands(tokens, "OR"):
+        for part in _operands(branch, "AND"):
+            if len(part) > 2 and part[0].kind == "L_PAREN" and len(_clause(part[1:])) == len(part) - 2:
+                yield from _split(part[1:-1])
+            if part:
+                yield part
+
+
+def _operands(tokens: Tokens, operator: str) -> list[Tokens]:
     parts: list[list[Any]] = [[]]
     depth = between = 0
     for token in tokens:
         depth -= token.kind in _CLOSE
-        if depth == 0 and token.kind == "AND" and not between:
+        if depth == 0 and token.kind == operator and not (between and operator == "AND"):
             parts.append([])
             continue
         if depth == 0 and token.kind in {"BETWEEN", "AND"}:
-            between += 1 if token.kind == "BETWEEN" else -1
+            between = max(between + (1 if token.kind == "BETWEEN" else -1), 0)
         depth += token.kind in _OPEN
         parts[-1].append(token)
-    for part in parts:
-        if len(part) > 2 and part[0].kind == "L_PAREN" and len(_clause(part[1:])) == len(part) - 2:
-            yield from _split(tuple(part[1:-1]))
-        elif part:
-            yield tuple(part)
+    return [tuple(part) for part in parts]
 
 
 def _read(statement: Statement, piece: Tokens) -> exp.Expression | None:

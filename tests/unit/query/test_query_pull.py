@@ -57,6 +57,19 @@ GOLDEN: list[tuple[str, dict[str, str]]] = [
             "customers": "id, city FROM WHERE (__t.city = 'x') | where `id` is in orders.customer_id, if few are",
         },
     ),
+    # Each branch of an OR says something of a table, or the same in all of them.
+    (
+        "select 1 from orders o, customers c where (o.customer_id = c.id and c.city = 'x' and o.note = 'a')"
+        " or (o.customer_id = c.id and c.city = 'y' and o.id > 3 and o.note between 'b' and 'c')",
+        {
+            "orders": "id, customer_id, note FROM WHERE (((__t.note = 'a')) OR ((__t.id > 3) AND (__t.note between 'b' and 'c'))) | where `customer_id` is in customers.id, if few are",
+            "customers": "id, city FROM WHERE (((__t.city = 'x')) OR ((__t.city = 'y'))) | where `id` is in orders.customer_id, if few are",
+        },
+    ),
+    (
+        "select 1 from orders o, customers c where c.city = 'x' or o.note = 'a'",
+        {"orders": "note FROM", "customers": "city FROM"},
+    ),
     # What WHERE says of the optional side of a join comes after the join.
     (
         "select c.id from customers c left join orders o on o.customer_id = c.id and o.note = 'x' where o.id is null and c.city = 'y'",
