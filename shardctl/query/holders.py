@@ -27,6 +27,7 @@ class Holders:
 
     def __init__(self, fleet: Fleet, models: Models | None, statement: Statement, shards: Sequence[LiveShard]) -> None:
         self._shards = shards
+        self.models = models
         self._undeclared: list[str] = []
         self.colocation = None if models is None else DeclaredColocation(fleet.shard_map.tables, models)
         self.by_table: dict[str, Sequence[LiveShard]] = {}
@@ -68,6 +69,10 @@ class Holders:
         if uneven or not asked:
             refuse(f"`{(uneven or list(self.by_table))[0]}` is not on every shard of the other tables")
         return asked
+
+    def chosen(self, shard_ids: Sequence[str]) -> tuple[str, ...]:
+        """Return those of these shards that were chosen."""
+        return tuple(shard.shard_id for shard in self._shards if shard.shard_id in shard_ids)
 
     def each(self) -> Mapping[str, Sequence[str]]:
         """Return the shards to read each table from: one for a reference table.

@@ -111,6 +111,19 @@ REFUSALS: Mapping[str, Refusal] = {
         "SELECT w.city, r.temperature FROM weather_locations w JOIN readings r ON r.temperature > w.id",
         hint="add a `[tables.…]` with a `strategy` for it to the shard map",
     ),
+    "keys": Refusal(
+        "joins and subqueries across shards that number their rows each by itself, where these numbers are compared",
+        "`{}` has the value {} on {} shards: rows of one shard would meet those of another",
+        "SELECT city, (SELECT max(rain) FROM reports r WHERE r.location_id = l.id) FROM weather_locations l",
+        hint="choose one shard with `--shard`; joins of rows that live together, without more, are merged",
+    ),
+    "dependent": Refusal(
+        "on PostgreSQL, columns beside a grouped primary key where rows are gathered",
+        "a gathered table has no primary key that others of its columns depend on: {}",
+        "SELECT id, city, rank() OVER (ORDER BY count(*)) FROM weather_locations GROUP BY id",
+        engine="postgresql",
+        hint="group by these columns too",
+    ),
     "shapes": Refusal(
         "tables whose columns, types or collations differ between the shards",
         "`{}` is not the same table on `{}` and `{}`",

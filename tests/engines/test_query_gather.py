@@ -179,6 +179,27 @@ def test_a_table_that_lies_elsewhere_is_joined_all_the_same(tmp_path: Any) -> No
         assert sorted(found.rows) == sorted(run_query(fleet, sql, shards=[one]).rows)
 
 
+def test_keys_that_each_shard_gives_by_itself_are_not_compared_across_shards(databases: Databases) -> None:
+    sql = "SELECT w.id, rank() OVER (ORDER BY r.id) FROM weather_locations w JOIN reports r ON r.location_id = w.id"
+    siblings = "SELECT count(*) FROM reports a JOIN reports b ON a.location_id = b.location_id"
+    with both(databases, rows()) as (fleet, one):
+        places = replace(TABLES["WeatherLocation"], key=("country",))
+        fleet.shard_map = replace(fleet.shard_map, tables=TABLES | {"WeatherLocation": places})
+        for statement in (sql, siblings):
+            found = run_query(fleet, statement, shards=shards_of(fleet))
+            assert sorted(found.rows) == sorted(run_query(fleet, statement, shards=[one]).rows)
+            assert "__keys_weather_locations_id from asia, europe, oceania" in found.plan.explain()
+        for shard_id in ("asia", "europe"):
+            with fleet.shards[shard_id].engine.begin() as connection:
+                connection.execute(text("INSERT INTO weather_locations (id) VALUES (1000)"))
+        for statement in (sql, siblings):
+            with pytest.raises(QueryRefused, match=r"`weather_locations\.id` has the value 1000 on 2 shards"):
+                run_query(fleet, statement, shards=shards_of(fleet))
+        assert run_query(fleet, WINDOW, shards=shards_of(fleet)).rows_pulled == 62
+        merged = "SELECT w.id FROM weather_locations w JOIN reports r ON r.location_id = w.id"
+        assert run_query(fleet, merged, shards=shards_of(fleet)).rows_pulled == 0
+
+
 def test_a_name_of_with_may_be_a_tables_too(databases: Databases) -> None:
     with both(databases, rows()) as (fleet, one):
         sql = "WITH reports AS (SELECT * FROM reports WHERE rain > 2) SELECT count(*) FROM reports"

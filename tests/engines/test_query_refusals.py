@@ -15,7 +15,7 @@ from shardctl.fleet.fleet import Fleet
 from shardctl.query import run_query
 from shardctl.query.refusals import REFUSALS
 from shardctl.topology.model import Shard, ShardMap
-from tests.engines.query_data import both, rows
+from tests.engines.query_data import TABLES, both, rows
 from tests.fixtures.cli import REPOSITORY
 from tests.fixtures.engines import Databases
 
@@ -48,6 +48,10 @@ def prepare(key: str, fleet: Fleet) -> None:
     if key == "shapes":
         execute(fleet, "CREATE TABLE uneven (id integer)", "asia", "europe")
         execute(fleet, "CREATE TABLE uneven (id text)", "oceania")
+    if key == "keys":
+        places = replace(TABLES["WeatherLocation"], key=("country",))
+        fleet.shard_map = replace(fleet.shard_map, tables=TABLES | {"WeatherLocation": places})
+        execute(fleet, "INSERT INTO weather_locations (id) VALUES (1000)", "asia", "europe")
     if key == "settings":
         name = fleet.shards["europe"].engine.url.database
         execute(fleet, f"ALTER DATABASE {name} SET DateStyle TO 'SQL, DMY'", "europe")

@@ -176,7 +176,7 @@ def check_counts(engine: str, counts: Counter[str]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("databases", "examples"), [("sqlite", 2000), ("postgresql", 400), ("mysql", 400)], indirect=["databases"]
+    ("databases", "examples"), [("sqlite", 500), ("postgresql", 150), ("mysql", 150)], indirect=["databases"]
 )
 def test_random_statements(databases: Databases, examples: int) -> None:
     with both(databases, rows(7, 90)) as (fleet, one):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -17,6 +18,8 @@ from tests.fixtures.engines import Databases, server_url
 from tests.tpch.queries import QUERIES, query
 from tests.tpch.tables import loaded, make_rows
 
+SCALE = os.environ.get("SHARDCTL_TEST_TPCH_SCALE", "0.01")
+"""The scale factor: 1 is a gigabyte."""
 ENGINES = ["sqlite", "postgresql", "mysql"]
 MERGED = {1, 6}
 """What the shards' own answers are merged for; the others need rows of several shards in one place."""
@@ -53,9 +56,9 @@ def databases(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 
 
 @pytest.fixture(scope="module")
-def small(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Fleet, LiveShard]]:
-    folder: Path = tmp_path_factory.mktemp("small")
-    make_rows(folder, "0.01")
+def database_pair(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Fleet, LiveShard]]:
+    folder: Path = tmp_path_factory.mktemp("rows")
+    make_rows(folder, SCALE)
     with loaded(databases, folder) as pair:
         yield pair
 
@@ -73,20 +76,5 @@ def run_all(fleet: Fleet, one: LiveShard) -> None:
 
 
 @pytest.mark.slow
-def test_the_22_answers_at_scale_factor_1_percent(small: tuple[Fleet, LiveShard]) -> None:
-    run_all(*small)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("engine", ENGINES)
-def test_the_22_answers_at_scale_factor_10_percent(engine: str, tmp_path: Path) -> None:
-    databases = Databases(engine, tmp_path)
-    if engine != "sqlite":
-        server_url(engine)
-    (tmp_path / "rows").mkdir()
-    make_rows(tmp_path / "rows", "0.1")
-    try:
-        with loaded(databases, tmp_path / "rows") as (fleet, one):
-            run_all(fleet, one)
-    finally:
-        databases.drop_all()
+def test_the_22_answers(database_pair: tuple[Fleet, LiveShard]) -> None:
+    run_all(*database_pair)

@@ -168,6 +168,8 @@ class MySQL:
                 line = driver_line(error)
                 if error.args[0] == 1137:
                     REFUSALS["twice"].refuse(None, line)
+                if error.args[0] == 1055:  # a primary key would allow it, and copies have none
+                    REFUSALS["dependent"].refuse(None, line)
                 if error.args[0] in _UNKNOWN:
                     raise QueryRefused(f"only the shards' own databases may know this: {line}") from error
                 raise ShardError(f"the statement is not understood: {line}") from error

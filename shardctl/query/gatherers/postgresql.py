@@ -151,6 +151,8 @@ class PostgreSQL:
                 # Undefined or mismatched: objects, functions, operators, collations, types.
                 if getattr(error, "sqlstate", "") in ("42883", "42704", "42725"):
                     raise QueryRefused(f"only the shards' own databases may know this: {line}") from error
+                if getattr(error, "sqlstate", "") == "42803":  # a primary key would allow it, and copies have none
+                    REFUSALS["dependent"].refuse(None, line)
                 raise ShardError(f"the statement is not understood: {line}") from error
         connection.rollback()
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from shardctl.query.gatherers.shapes import ColumnShape, TableShape
 from shardctl.query.names import quoted
 from shardctl.query.parse import Statement
-from shardctl.query.pull.checks import check_gatherable, functions, names_in, reads_all_columns
+from shardctl.query.pull.checks import check_gatherable, names_in, reads_all_columns
 from shardctl.query.pull.conditions import ALIAS, Conditions, Reduction
+from shardctl.query.pull.keys import KeyCheck
 from shardctl.query.pull.sources import Sources, aliases
 from shardctl.query.refusals import REFUSALS
 
@@ -38,6 +39,10 @@ class TableScan:
     indexed: tuple[str, ...] = ()
     """Columns that the statement compares with other columns."""
     has_all_columns: bool = False
+    source: str = ""
+    """The table that is read, where the copy has another name."""
+    is_unique: bool = False
+    """Whether its rows must differ from one another: they are the keys of a table."""
 
     def sql(self, keys: Mapping[Reduction, str] | None = None, *, limit: int | None = None) -> str:
         """Return the SELECT for a shard.
@@ -50,7 +55,7 @@ class TableScan:
             f"{column.read_as} AS {self._name(column)}" if column.read_as else self._name(column)
             for column in self.table.columns
         )
-        text = f"SELECT {listed} FROM {quoted_name(self.table.name, self.engine)} AS {ALIAS}"
+        text = f"SELECT {listed} FROM {quoted_name(self.source or self.table.name, self.engine)} AS {ALIAS}"
         wanted = self._condition(keys or {})
         if wanted:
             text += f" WHERE {wanted}"
@@ -77,6 +82,8 @@ class TableScan:
     def explain(self) -> list[str]:
         """Return lines of text."""
         lines = [f"{self.table.name} from {', '.join(self.shard_ids)}: {self.sql()}"]
+        if self.is_unique:
+            return [f"{lines[0]}, which must be unique"]
         reductions = dict.fromkeys(entry for need in self.needs for entry in need.reductions)
         lines += [
             f"  where `{entry.column}` is in {entry.table}.{entry.other_column}, if few are" for entry in reductions
@@ -128,9 +135,11 @@ def plan_scans(
     return tuple(scans)
 
 
-def called(statement: Statement, shapes: Mapping[str, TableShape]) -> tuple[str, ...]:
-    """Return the functions that a statement calls."""
-    return functions(statement, shapes)
+def plan_key_scan(check: KeyCheck, shape: TableShape, engine: str) -> TableScan:
+    """Plan to pull a table's keys, so that they can be seen to be unique."""
+    columns = tuple(column for column in shape.columns if column.name in check.columns)
+    copy = TableShape(f"__keys_{check.table}_{'_'.join(check.columns)}"[:60], columns)
+    return TableScan(copy, check.shard_ids, (Need((), ()),), engine, source=shape.name, is_unique=True)
 
 
 def quoted_name(name: str, engine: str) -> str:

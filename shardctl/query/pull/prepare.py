@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from shardctl.errors import QueryRefused, ShardError
@@ -11,7 +12,8 @@ from shardctl.query.holders import Holders
 from shardctl.query.parse import Statement
 from shardctl.query.plan import Gathering, QueryPlan, Route
 from shardctl.query.pull.checks import check_gatherable, functions, names_in
-from shardctl.query.pull.plan import plan_scans
+from shardctl.query.pull.keys import doubtful_keys
+from shardctl.query.pull.plan import plan_key_scan, plan_scans
 from shardctl.query.pull.run import gathering_place, refuse_without_place
 from shardctl.query.refusals import REFUSALS
 from shardctl.query.scan import run_on
@@ -42,10 +44,17 @@ def plan_gathering(
     if gathering_place(fleet, statement.engine) is None:
         raise refuse_without_place(fleet, statement.engine, refusal) from refusal
     each = holders.each()
-    shapes, settings = _read(fleet, statement, {key: found[0] for key, found in each.items()}, timeout_s)
-    scans = plan_scans(statement, shapes, each)
+    checks = [
+        replace(check, shard_ids=chosen)
+        for check in doubtful_keys(fleet, holders.models, statement)
+        if (chosen := holders.chosen(check.shard_ids))
+    ]
+    first = {check.table: check.shard_ids[0] for check in checks} | {key: found[0] for key, found in each.items()}
+    shapes, settings = _read(fleet, statement, first, timeout_s)
+    scans = plan_scans(statement, {key: shapes[key] for key in each if key in shapes}, each)
     if not scans:
         raise refusal
+    scans += tuple(plan_key_scan(check, shapes[check.table], statement.engine) for check in checks)
     asked = {shard_id for scan in scans for shard_id in scan.shard_ids}
     gathering = Gathering(
         sql=statement.sql,

@@ -167,7 +167,7 @@ class _Pulling:
             self._refuse_rows(f"about {self.steps.expected:,} rows are there")
 
     def _check_shape(self, shard: LiveShard, connection: Connection, scan: TableScan) -> None:
-        shape = self.gatherer.shape(connection, scan.table.name)
+        shape = self.gatherer.shape(connection, scan.source or scan.table.name)
         own = () if shape is None else shape.columns
         wanted = scan.table.columns
         found = own if scan.has_all_columns else tuple(column for column in own if column in wanted)
@@ -198,6 +198,18 @@ class _Pulling:
         if scan.table.name not in self._finished:
             self._finished.add(scan.table.name)
             self.gatherer.finish(self.connection, scan.table, scan.indexed)
+            if scan.is_unique:
+                self._check_unique(scan)
+
+    def _check_unique(self, scan: TableScan) -> None:
+        listed = ", ".join(quoted_name(column.name, scan.engine) for column in scan.table.columns)
+        table = quoted_name(scan.table.name, scan.engine)
+        sql = f"SELECT {listed}, count(*) FROM {table} GROUP BY {listed} HAVING count(*) > 1 LIMIT 1"
+        found = run_as_written(self.connection, sql).first()
+        if found is not None:
+            names = ", ".join(column.name for column in scan.table.columns)
+            values = ", ".join(map(str, found[:-1]))
+            REFUSALS["keys"].refuse(None, f"{scan.source}.{names}", values, str(found[-1]))
 
     def _keys(self, reduction: Reduction) -> str | None:
         """Return the values that a column of a pulled table has, as a list; None if they are too many."""
