@@ -168,6 +168,15 @@ def test_a_statement_that_is_wrong_is_refused_before_rows_are_pulled(databases: 
     assert "nothing" in failed.value.message
 
 
+def test_a_statement_that_takes_too_long_is_cancelled_where_it_runs(databases: Databases) -> None:
+    names = "abcdef"
+    sources = ", ".join(f"weather_locations {name}" for name in names)
+    sql = f"SELECT count(*) FROM {sources} WHERE {' + '.join(f'{name}.id' for name in names)} > 1000000000"
+    with both(databases, rows()) as (fleet, _), pytest.raises(ShardError, match="failed on `gather`") as failed:
+        run_query(fleet, sql, shards=shards_of(fleet), timeout_s=3)
+    assert failed.value.facts == ("gather: no answer within 3 s; its statement was cancelled",)
+
+
 def test_a_table_that_lies_elsewhere_is_joined_all_the_same(tmp_path: Any) -> None:
     """Countries are on two shards only, and rows that need them on the third as well."""
     with both(Databases("sqlite", tmp_path), rows()) as (fleet, one):

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from shardctl.fleet import Fleet
 
+_CANCEL_S = 5.0
 _WORTH_ESTIMATING = 100_000
 _MOST_KEYS = 20_000
 _MOST_KEY_CHARACTERS = 400_000
@@ -92,10 +93,17 @@ def pull(
         pulling.finish()
         gatherer.seal(connection)
 
-        def answer(_: LiveShard) -> tuple[tuple[str, ...], list[Row]]:
-            result = run_as_written(connection, plan.gathering.sql)  # type: ignore[union-attr]
-            return tuple(result.keys()), [tuple(row) for row in result]
+        ended = threading.Event()
 
+        def answer(_: LiveShard) -> tuple[tuple[str, ...], list[Row]]:
+            try:
+                result = run_as_written(connection, plan.gathering.sql)  # type: ignore[union-attr]
+                return tuple(result.keys()), [tuple(row) for row in result]
+            finally:
+                ended.set()
+
+        # A statement that was cancelled must have ended before its connection is closed.
+        stack.callback(ended.wait, _CANCEL_S)
         columns, rows = run_on(fleet, [place], answer, timeout_s=timeout_s)[0]
         return Pulled(columns, rows, pulling.rows)
 

@@ -112,6 +112,15 @@ def test_everything_that_a_shard_map_says(tmp_path: Path) -> None:
     }
 
 
+def test_the_place_to_gather_in_is_a_database_server(tmp_path: Path) -> None:
+    assert (
+        read(tmp_path, f'gather = "mysql://${{WHO}}@db1/scratch"\n{SHARDS}', WHO="app").gather
+        == "mysql://app@db1/scratch"
+    )
+    with pytest.raises(ConfigError, match="`gather` is not the URL of a PostgreSQL or MySQL database"):
+        read(tmp_path, f'gather = "sqlite:///x.db"\n{SHARDS}')
+
+
 def test_defaults(tmp_path: Path) -> None:
     shard_map = read(tmp_path, 'models = "shop:Base"\n' + SHARDS)
     assert shard_map.models == ("shop:Base",)
