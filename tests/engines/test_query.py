@@ -93,6 +93,7 @@ def test_what_cannot_be_merged_says_why(databases: Databases) -> None:
     assert not wrong, "\n".join(wrong)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_merged_is_gathered(databases: Databases) -> None:
     """Each statement has the answer of one database, or fails as it does there, or is refused."""
     wrong: list[str] = []
