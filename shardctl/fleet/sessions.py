@@ -256,7 +256,9 @@ class Choosers:
             return str(parent.identity_token)
         top = context.execution_options.get("sa_top_level_orm_context")
         token = getattr(getattr(top, "load_options", None), "_identity_token", None)
-        links = [part for part in context.loader_strategy_path.path if isinstance(part, RelationshipProperty)]
+        links = [
+            part for part in getattr(context.loader_strategy_path, "path", ()) if isinstance(part, RelationshipProperty)
+        ]
         if token is not None and not all(map(self._placement.is_colocated, links)):
             names = " -> ".join(f"{link.parent.class_.__name__}.{link.key}" for link in links)
             raise Refused(

@@ -13,10 +13,15 @@ from shardctl.query.orm.parts import without_end
 _BUILT_IN = {"BINARY", "NOCASE", "RTRIM"}
 
 
-def collation_of(connection: Connection, statement: Select[Any], expression: Any) -> str | None:
+def collation_of(
+    connection: Connection, statement: Select[Any], expression: Any, *, keeps_groups: bool = False
+) -> str | None:
     """Return the collation of an expression over a statement's sources; None if they have no rows to tell it from."""
-    bare = without_end(statement).group_by(None).with_only_columns(expression.label("__v"), maintain_column_froms=True)
-    bare._having_criteria, bare._where_criteria, bare._distinct = (), (), False
+    bare = without_end(statement).with_only_columns(expression.label("__v"), maintain_column_froms=True)
+    bare._distinct = False
+    if not keeps_groups:
+        bare = bare.group_by(None)
+        bare._having_criteria = ()
     match connection.dialect.name:
         case "sqlite":
             return _of_sqlite(connection, bare)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextvars
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, SingletonThreadPool, StaticPool
@@ -72,31 +73,16 @@ def _run_teams(
     *,
     cancel: Callable[[], None],
 ) -> list[T]:
-    results: list[Any] = [None] * count
-    failures: dict[int, BaseException] = {}
-    places = threading.Semaphore(MAX_JOBS)
-
-    def work(numbers: Iterable[int]) -> None:
-        for number in numbers:
-            try:
-                results[number] = run(number)
-            except BaseException as error:
-                failures[number] = error
-                return
-
-    def work_in_place(numbers: Iterable[int]) -> None:
-        with places:
-            work(numbers)
-
+    work = _Work(run, [None] * count)
     threads = [
-        threading.Thread(target=contextvars.copy_context().run, args=(work_in_place, numbers), daemon=True)
+        threading.Thread(target=contextvars.copy_context().run, args=(work.do_in_turn, numbers), daemon=True)
         for numbers in there
     ]
     try:
         for thread in threads:
             thread.start()
         for numbers in here:
-            work(numbers)
+            work.do(numbers)
         for thread in threads:
             thread.join()
     except BaseException:  # ^C
@@ -105,14 +91,29 @@ def _run_teams(
             if thread.ident is not None:
                 thread.join(CANCEL_S)
         raise
-    if failures:
-        raise failures[_first(failures)]
-    return results
+    if work.failures:
+        raise work.failures[min(work.failures)]
+    return work.results
 
 
-def _first(failures: dict[int, BaseException]) -> int:
-    """Return the failure that counts: ^C before all others."""
-    return min(failures, key=lambda number: (isinstance(failures[number], Exception), number))
+@dataclass(slots=True)
+class _Work:
+    run: Callable[[int], Any]
+    results: list[Any]
+    failures: dict[int, Exception] = field(default_factory=dict)
+    places: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(MAX_JOBS))
+
+    def do(self, numbers: Iterable[int]) -> None:
+        for number in numbers:
+            try:
+                self.results[number] = self.run(number)
+            except Exception as error:
+                self.failures[number] = error
+                return
+
+    def do_in_turn(self, numbers: Iterable[int]) -> None:
+        with self.places:
+            self.do(numbers)
 
 
 def _cancel(connections: Sequence[Connection]) -> None:

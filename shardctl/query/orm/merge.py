@@ -13,17 +13,16 @@ from typing import TYPE_CHECKING, Any, cast
 from sqlalchemy import Connection, CursorResult, IteratorResult, Result
 from sqlalchemy.engine.result import SimpleResultMetaData
 from sqlalchemy.exc import CompileError
-from sqlalchemy.orm import attributes
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.elements import ColumnClause, Label, literal_column
-from sqlalchemy.types import String
 
 from shardctl.errors import QueryRefused
 from shardctl.query.engines import ENGINES, Engine, Relation, ValueType
 from shardctl.query.merge import limit_sql
 from shardctl.query.orm.collations import agreed, collation_of
+from shardctl.query.orm.groups import Groups
 from shardctl.query.orm.parts import OrderKey, refuse, shown
-from shardctl.query.orm.plan import HIDDEN, Groups, Rows
+from shardctl.query.orm.plan import HIDDEN, Rows
 from shardctl.query.ranking import rank_values
 
 if TYPE_CHECKING:
@@ -70,9 +69,8 @@ def look_at_keys(plan: Rows, statement: Any) -> Look:
             for i in range(len(plan.keys))
         ]
         types = engine.types(result)
-        return _seen(
-            connection, statement, [types[place] for place in places], [key.expression for key in plan.keys]
-        )
+        own = [types[place] for place in places]
+        return _seen(connection, statement, own, [key.expression for key in plan.keys], keeps_groups=True)
 
     return look
 
@@ -90,9 +88,20 @@ def look_at_parts(plan: Groups, statement: Any) -> Look:
     return look
 
 
-def _seen(connection: Connection, statement: Any, types: Sequence[ValueType], expressions: Sequence[Any]) -> Seen:
+def _seen(
+    connection: Connection,
+    statement: Any,
+    types: Sequence[ValueType],
+    expressions: Sequence[Any],
+    *,
+    keeps_groups: bool = False,
+) -> Seen:
     collations = tuple(
-        collation_of(connection, statement, _probe(expression)) if type_.is_text and expression is not None else None
+        collation_of(
+            connection, statement, expression if keeps_groups else _probe(expression), keeps_groups=keeps_groups
+        )
+        if type_.is_text and expression is not None
+        else None
         for type_, expression in zip(types, expressions, strict=True)
     )
     database = engine_of(connection).database_collation(connection) if any(collations) else None
@@ -118,7 +127,9 @@ def merged_rows(plan: Rows, results: Sequence[Result[Any]], seen: Sequence[Seen]
     rows = _sorted(plan, streams, seen, shard_ids) if plan.keys else chain.from_iterable(streams)
     stop = None if plan.limit is None else plan.offset + plan.limit
     scalars = first._source_supports_scalars
-    merged = IteratorResult(first._metadata, islice(rows, plan.offset, stop), _source_supports_scalars=scalars)
+    merged: IteratorResult[Any] = IteratorResult(
+        first._metadata, islice(rows, plan.offset, stop), _source_supports_scalars=scalars
+    )
     merged._unique_filter_state = first._unique_filter_state
     merged._attributes = merged._attributes.union(first._attributes)
     return merged.columns(*range(len(first._metadata._keys) - len(plan.keys))) if plan.keys else merged
@@ -134,7 +145,7 @@ def _once(rows: Iterable[Any]) -> Iterator[Any]:
 
 
 def _identity(value: Any) -> Any:
-    if attributes.instance_state is not None and hasattr(value, "_sa_instance_state"):
+    if hasattr(value, "_sa_instance_state"):
         return id(value)
     try:
         hash(value)
@@ -275,10 +286,8 @@ def _typed(plan: Groups, rows: Iterable[Sequence[Any]], connection: Connection) 
     dialect = connection.dialect
     columns = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in plan.outputs]
     for column, output in zip(columns, plan.outputs, strict=True):
-        type_ = output.type
-        impl = type_.dialect_impl(dialect)
-        for i, value in enumerate(column):
-            if value is not None or not isinstance(type_, String):
-                processor = impl.result_processor(dialect, _CODES.get(type(value).__name__))
-                column[i] = processor(value) if processor is not None else value
+        kind = next((type(value).__name__ for value in column if value is not None), "Decimal")
+        processor = output.type.dialect_impl(dialect).result_processor(dialect, _CODES.get(kind))
+        if processor is not None:
+            column[:] = map(processor, column)
     return IteratorResult(SimpleResultMetaData(plan.names), iter(list(zip(*columns, strict=True))))

@@ -8,8 +8,15 @@ from typing import Any, NoReturn
 
 from sqlalchemy import ColumnElement, Label, Select, Table, TextClause
 from sqlalchemy.sql import operators
-from sqlalchemy.sql.elements import ColumnClause, FunctionFilter, Over, UnaryExpression, WithinGroup
-from sqlalchemy.sql.elements import _label_reference, _textual_label_reference
+from sqlalchemy.sql.elements import (
+    ColumnClause,
+    FunctionFilter,
+    Over,
+    UnaryExpression,
+    WithinGroup,
+    _label_reference,
+    _textual_label_reference,
+)
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.selectable import FromClause, SelectBase
 
@@ -67,6 +74,12 @@ def is_subquery(element: Any) -> bool:
     return isinstance(element, SelectBase | FromClause) and not isinstance(element, Table | FunctionElement)
 
 
+def is_entity(column: Any) -> bool:
+    """Say whether an entry of a select list is a mapped class."""
+    is_source = isinstance(column, FromClause) and not isinstance(column, FunctionElement)
+    return is_source and "parententity" in column._annotations
+
+
 def is_aggregate(element: Any) -> bool:
     """Say whether an element is an aggregate that can be merged."""
     if isinstance(element, FunctionFilter):
@@ -119,13 +132,14 @@ def order_keys(statement: Select[Any]) -> list[OrderKey]:
 
 
 def _order_key(clause: Any, statement: Select[Any]) -> OrderKey:
-    desc, nulls_first = False, None
+    desc = False
+    nulls_first: bool | None = None
     while True:
         modifier = getattr(clause, "modifier", None) if isinstance(clause, UnaryExpression) else None
         if isinstance(clause, _label_reference):
             clause = clause.element
         elif isinstance(clause, _textual_label_reference):
-            clause = named_column(statement, clause.element)
+            clause = named_column(statement, str(clause.element))
         elif modifier in (operators.desc_op, operators.asc_op):
             desc, clause = modifier is operators.desc_op, clause.element
         elif modifier in (operators.nulls_first_op, operators.nulls_last_op):
@@ -154,7 +168,7 @@ def group_keys(statement: Select[Any]) -> list[Any]:
         key: Any = clause
         while isinstance(key, _label_reference | _textual_label_reference | Label):
             is_text = isinstance(key, _textual_label_reference)
-            key = named_column(statement, key.element) if is_text else key.element
+            key = named_column(statement, str(key.element)) if is_text else key.element
         if isinstance(key, TextClause):
             refuse("SQL text in GROUP BY cannot be read", key, hint="group by a column, or an expression")
         keys.append(key)

@@ -6,17 +6,30 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, CursorResult, Engine, Result, Select, TextClause, TextualSelect, event
+from sqlalchemy import (
+    Connection,
+    Engine,
+    Exists,
+    IteratorResult,
+    Label,
+    Result,
+    Select,
+    TextClause,
+    TextualSelect,
+    event,
+)
 from sqlalchemy.ext.horizontal_shard import set_shard_id
 from sqlalchemy.orm import FromStatement, ORMExecuteState
+from sqlalchemy.sql import visitors
 
 from shardctl.errors import NoPlacement
 from shardctl.fleet.one_connection import OneConnectionSession
 from shardctl.query.orm.counting import count_rows
 from shardctl.query.orm.crew import connect_all, run_on_connections
+from shardctl.query.orm.groups import Groups
 from shardctl.query.orm.merge import Look, Seen, engine_of, look_at_keys, look_at_parts, merged_groups, merged_rows
-from shardctl.query.orm.parts import refuse, unknown_functions
-from shardctl.query.orm.plan import Count, Groups, Rows, is_entity, plan
+from shardctl.query.orm.parts import elements, is_entity, is_subquery, refuse, unknown_functions
+from shardctl.query.orm.plan import Count, Rows, is_rowwise, plan
 from shardctl.query.orm.sources import check_sources
 from shardctl.query.orm.stand_in import Connected, Execution, Having, Noted, Noting
 from shardctl.query.orm.text import check_text, reads
@@ -54,7 +67,7 @@ class MergingSession(OneConnectionSession):
         missing = [found for found in databases if isinstance(found, Engine) and not self._is_connected(found)]
         if len(missing) > 1:
             for connection in connect_all(missing):
-                super()._connection_for_bind(Connected(connection))  # type: ignore[arg-type]
+                super()._connection_for_bind(Connected(connection))
         return [self._connection_for_bind(bind) for bind in binds]
 
     def _is_connected(self, database: Engine) -> bool:
@@ -66,14 +79,14 @@ class MergingSession(OneConnectionSession):
         return False
 
 
-def _answer(context: ORMExecuteState) -> Result[Any] | None:
+def _answer(context: ORMExecuteState) -> Any:
     """Answer a SELECT that needs several shards; None leaves everything else to ShardedSession."""
     session = context.session
     if not isinstance(session, MergingSession) or _names_shard(context):
         return None
     statement = context.statement
     is_text = isinstance(statement, TextClause) and reads(statement.text)
-    if not context.is_select and not is_text:
+    if not (context.is_select or is_text or (isinstance(statement, FromStatement) and not statement.is_dml)):
         return None
     shard_ids = list(session.execute_chooser(context))
     if not shard_ids:
@@ -90,7 +103,8 @@ def _names_shard(context: ORMExecuteState) -> bool:
         return True
     if any(isinstance(option, set_shard_id) for option in context._non_compile_orm_options):
         return True
-    return context.is_select and context.load_options._identity_token is not None
+    loading = context.execution_options.get("_sa_orm_load_options")
+    return getattr(loading, "_identity_token", None) is not None
 
 
 class _Asking:
@@ -101,21 +115,24 @@ class _Asking:
         self._session = session
         self._shard_ids = shard_ids
 
-    def answer(self) -> Result[Any]:
+    def answer(self) -> Any:
         """Return the merged result of a SELECT."""
-        context, statement = self._context, self._context.statement
+        context = self._context
+        statement: Any = context.statement
         text = statement.element if isinstance(statement, FromStatement) else statement
         if isinstance(text, TextClause | TextualSelect):
             self._check_text(str(getattr(text, "element", text)))
             return merged_rows(Rows(statement), self._ask(statement)[0], (), self._shard_ids)
         if isinstance(context.parameters, dict) and isinstance(statement, Select):
             statement = statement.params(context.parameters)
+        if isinstance(statement, Select) and not statement.get_final_froms():
+            return self._answer_without_tables(statement)
         found = plan(statement, self._session.placement)
-        if not (context.is_relationship_load or context.is_column_load):
-            check_sources(statement, self._session.placement)
-        self._check_functions(statement)
         if isinstance(found, Count):
-            return count_rows(found, lambda inner: self._session.execute(inner))
+            return count_rows(found, self._session.execute)
+        if not (context.is_relationship_load or context.is_column_load):
+            check_sources(statement, self._session.placement, is_rowwise)
+        self._check_functions(statement)
         if isinstance(found, Groups):
             _, seen = self._ask(found.statement, look_at_parts(found, statement), takes_rows=True)
             return merged_groups(found, seen, self._shard_ids)
@@ -127,7 +144,23 @@ class _Asking:
             merged._attributes = merged._attributes.union({"is_single_entity": is_single})
         return merged
 
-    def answer_text(self) -> Result[Any]:
+    def _answer_without_tables(self, statement: Select[Any]) -> Result[Any]:
+        """Answer what selects from nothing: on one shard, or `EXISTS`, which is true if it is true on any."""
+        columns = statement._raw_columns
+        whole = columns[0].element if isinstance(columns[0], Label) else columns[0]
+        if len(columns) == 1 and isinstance(whole, Exists):
+            inner = next(part for part in visitors.iterate(whole) if isinstance(part, Select))
+            if not is_rowwise(inner.limit(None).offset(None), None):
+                refuse("a subquery would see one shard's rows only", whole)
+            check_sources(inner, self._session.placement, is_rowwise)
+            results, _ = self._ask(statement)
+            rows = [row for result in results for row in result._raw_row_iterator()]
+            return IteratorResult(results[0]._metadata, iter([max(rows)]))
+        if any(is_subquery(part) for column in columns for part in elements(column)):
+            refuse("a subquery would see one shard's rows only", statement)
+        return self.invoke(self._shard_ids[0], statement)
+
+    def answer_text(self) -> Any:
         """Return the rows of SQL text, one shard's after another's."""
         statement = self._context.statement
         self._check_text(str(statement))
