@@ -137,3 +137,10 @@ Timeout = Annotated[
     float | None,
     typer.Option("--timeout", metavar="SECONDS", min=0.001, max=86_400, help="For each shard, in place of timeout_s."),
 ]
+StatementFile = Annotated[
+    Path | None, typer.Option("-f", "--file", metavar="FILE", help="Read the statement from a file.")
+]
+Params = Annotated[
+    list[str] | None,
+    typer.Option("--param", metavar="NAME=VALUE", help="The value of :NAME in the statement; repeatable."),
+]
