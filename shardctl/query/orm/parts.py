@@ -193,7 +193,7 @@ def are_same(one: Any, other: Any) -> bool:
     if one is other:
         return True
     keys = [expression._generate_cache_key() for expression in (one, other)]
-    if None in keys or keys[0].key != keys[1].key:
+    if any(key is None for key in keys) or keys[0].key != keys[1].key:
         return False
     values = [[parameter.effective_value for parameter in key.bindparams] for key in keys]
     # A cache key has no names for aliases; what is annotated has the hash of what it was.
