@@ -52,7 +52,7 @@ def exec_(
     config: options.Config = None,
     app: options.App = None,
 ) -> None:
-    """Send one statement to each shard as it is, and print a result for each.
+    """Send one statement to each shard as it is, a result for each.
 
     Nothing is merged. The database itself refuses to write unless --write is given; then each shard has a transaction
     of its own, and --timeout is the only limit of time. Exit code 4: it ran on some shards and failed on others.
