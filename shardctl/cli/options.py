@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from shardctl.cli.output import Format
+from shardctl.cli.output import Format, RowFormat
 from shardctl.topology.load import load
 from shardctl.topology.model import ShardMap
 
@@ -143,4 +143,7 @@ StatementFile = Annotated[
 Params = Annotated[
     list[str] | None,
     typer.Option("--param", metavar="NAME=VALUE", help="The value of :NAME in the statement; repeatable."),
+]
+RowFormats = Annotated[
+    RowFormat, typer.Option("--format", envvar="SHARDCTL_FORMAT", help="How to print; the last two need pyarrow.")
 ]

@@ -16,7 +16,7 @@ from shardctl.cli import diagnostics
 from shardctl.errors import ConfigError, ShardctlError
 
 if TYPE_CHECKING:
-    from shardctl.cli.query import Asking
+    from shardctl.cli.asking import Asking
     from shardctl.fleet import Fleet
 
 KEYWORDS = tuple(

@@ -19,6 +19,7 @@ from shardctl.query.clauses import Clauses, Item, cut
 from shardctl.query.colocation import Colocation
 from shardctl.query.joins import check_sources, needs_one_shard_only
 from shardctl.query.merge import EngineMerge, RowMerge, SortKey, merge_steps, row_steps
+from shardctl.query.parameters import is_bound
 from shardctl.query.parse import Statement, refuse, shown
 from shardctl.query.rewrite import check_placeholders
 from shardctl.query.scope import check_nested_aliases, needs_columns, order_position
@@ -185,6 +186,9 @@ def _check_expressions(clauses: Clauses) -> None:
                 hint="choose one shard with `--shard`",
             )
     for node in clauses.select.find_all(exp.Parameter, exp.SessionParameter, exp.Placeholder):
+        # In WHERE each shard is sent the value; elsewhere the merged answer would need it too.
+        if isinstance(node, exp.Placeholder) and is_bound(node.name) and node.find_ancestor(exp.Where):
+            continue
         refuse("variables and parameters have no value here", shown(node))
     for token in clauses.statement.tokens:
         if token.kind == "COLON_EQ":

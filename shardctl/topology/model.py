@@ -119,6 +119,8 @@ class ShardMap:
     migrations: Path | None = None
     connections_per_server: int = DEFAULT_CONNECTIONS_PER_SERVER
     timeout_s: float = DEFAULT_TIMEOUT_S
+    queries: Mapping[str, str] = field(default_factory=dict)
+    """Statements by name, for `shardctl query @name`."""
     source: Path | None = None
     """The file this was read from."""
 
