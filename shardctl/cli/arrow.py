@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from shardctl.cli import output
-from shardctl.cli.output import Row, RowFormat, to_json
+from shardctl.cli.options import RowFormat
+from shardctl.cli.output import Row, to_json
 from shardctl.errors import ConfigError, ShardctlError
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from shardctl.cli import diagnostics, output
-from shardctl.cli.output import Format, RowFormat
+from shardctl.cli.options import RowFormat
+from shardctl.cli.output import Format
 from shardctl.errors import ConfigError, Interrupted, PartialFailure, UnknownName
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class Asking:
         self._print(result, asked, failure)
         if failure is not None:
             raise PartialFailure(
-                f"{failure.message}: the answer is without {diagnostics.listed(failure.shard_ids)}",
+                f"the answer is without {diagnostics.listed(failure.shard_ids)}",
                 facts=failure.facts,
                 hint=failure.hint,
             )

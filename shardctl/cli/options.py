@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from shardctl.cli.output import Format, RowFormat
+from shardctl.cli.output import Format
 from shardctl.topology.load import load
 from shardctl.topology.model import ShardMap
 
@@ -19,6 +19,18 @@ class OnError(StrEnum):
 
     STOP = "stop"
     CONTINUE = "continue"
+
+
+class RowFormat(StrEnum):
+    """How rows are written where they may be many: also with their types."""
+
+    TABLE = "table"
+    JSON = "json"
+    NDJSON = "ndjson"
+    CSV = "csv"
+    MARKDOWN = "markdown"
+    PARQUET = "parquet"
+    ARROW = "arrow"
 
 
 def _from_shard_map(names: Callable[[ShardMap], list[str]]) -> Callable[[typer.Context, str], list[str]]:

@@ -11,6 +11,7 @@ import decimal
 import io
 import json
 import os
+import shutil
 import sys
 import unicodedata
 from collections import Counter
@@ -37,24 +38,14 @@ class Format(StrEnum):
     MARKDOWN = "markdown"
 
 
-class RowFormat(StrEnum):
-    """How rows are written where they may be many: also with their types."""
-
-    TABLE = "table"
-    JSON = "json"
-    NDJSON = "ndjson"
-    CSV = "csv"
-    MARKDOWN = "markdown"
-    PARQUET = "parquet"
-    ARROW = "arrow"
-
-
 class _Stdout:
     """The process's standard output, kept while `sys.stdout` may be lent to others."""
 
     stream: TextIO | None = None
     written = 0
     """Bytes of data, since the command began."""
+    is_paged = False
+    """Whether what is longer than the terminal goes through a pager."""
 
 
 @contextmanager
@@ -83,6 +74,12 @@ def write(text: str) -> None:
         ShardctlError: It cannot be written, as on a full disk.
     """
     stream = _stream()
+    if _Stdout.is_paged and stream.isatty() and text.count("\n") >= shutil.get_terminal_size().lines:
+        from shardctl.cli.pager import page
+
+        _Stdout.written += len(text.encode())
+        page(text, stream)
+        return
     _Stdout.written += len(text.encode(stream.encoding or "utf-8", "backslashreplace"))
     try:
         stream.write(text)
@@ -98,6 +95,16 @@ def write(text: str) -> None:
     except OSError as error:
         _discard(stream)
         raise ShardctlError(f"cannot write to standard output: {error.strerror}") from error
+
+
+@contextmanager
+def paged() -> Iterator[None]:
+    """Show what is longer than the terminal in a pager: `$PAGER`, or `less`."""
+    _Stdout.is_paged = True
+    try:
+        yield
+    finally:
+        _Stdout.is_paged = False
 
 
 def write_bytes(data: bytes) -> None:

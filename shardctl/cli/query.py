@@ -9,7 +9,7 @@ import typer
 
 from shardctl.cli import diagnostics, options, output
 from shardctl.cli.asking import Asking, check_format
-from shardctl.cli.output import RowFormat
+from shardctl.cli.options import RowFormat
 from shardctl.cli.project import open_fleet, select, without_offline
 from shardctl.cli.statements import read_statement
 from shardctl.errors import ConfigError, Refused

@@ -186,13 +186,20 @@ def _check_expressions(clauses: Clauses) -> None:
                 hint="choose one shard with `--shard`",
             )
     for node in clauses.select.find_all(exp.Parameter, exp.SessionParameter, exp.Placeholder):
-        # In WHERE each shard is sent the value; elsewhere the merged answer would need it too.
-        if isinstance(node, exp.Placeholder) and is_bound(node.name) and node.find_ancestor(exp.Where):
-            continue
-        refuse("variables and parameters have no value here", shown(node))
+        _check_parameter(node)
     for token in clauses.statement.tokens:
         if token.kind == "COLON_EQ":
             refuse("a variable that is assigned would count on each shard by itself", token.text)
+
+
+def _check_parameter(node: exp.Expression) -> None:
+    """Let a value pass that each shard is sent: in WHERE. Elsewhere the merged answer would need it too."""
+    if not isinstance(node, exp.Placeholder) or not node.name:
+        refuse("variables and parameters have no value here", shown(node))
+    if not is_bound(node.name):
+        refuse("this parameter has no value", shown(node), hint=f"give it one: `--param {node.name}=…`")
+    if node.find_ancestor(exp.Where) is None:
+        refuse("over several shards, a parameter can be in WHERE only", shown(node), hint="write the value out")
 
 
 def _check_sqlite_quotes(statement: Statement) -> None:
