@@ -51,10 +51,11 @@ def wait_until(is_so: Callable[[], bool]) -> None:
 
 def commands(databases: Databases) -> list[list[str]]:
     sleep = SLEEP[databases.engine]
+    condition = f"n = {sleep}" if databases.engine == "mysql" else f"{sleep} IS NULL"
     return [
-        ["query", f"SELECT count(*) AS n FROM t WHERE {sleep} IS NULL"],
+        ["query", f"SELECT count(*) AS n FROM t WHERE {condition}"],
         ["exec", f"SELECT {sleep}", "--all-shards"],
-        ["exec", f"UPDATE t SET n = 2 WHERE {sleep} IS NULL", "--all-shards", "--write", "--yes"],
+        ["exec", f"UPDATE t SET n = 2 WHERE {condition}", "--all-shards", "--write", "--yes"],
     ]
 
 
