@@ -6,6 +6,7 @@ which they do; or if they have one sharding key and strategy, and it ties the ke
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -203,7 +204,8 @@ def _tables(source: Any) -> list[Any]:
 
 
 def _name(source: Any) -> str:
-    return str(getattr(source, "name", None) or shown(source))
+    name = str(getattr(source, "name", None) or shown(source))
+    return re.sub(r"%\(\w+ (\w+)\)s", r"\1", name)  # an alias that SQLAlchemy has yet to number
 
 
 def _subqueries(statement: Select[Any]) -> Iterator[tuple[Select[Any], Any]]:
