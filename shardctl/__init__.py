@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from shardctl.fleet import Fleet
+    from shardctl.fleet.one_connection import OneConnectionSession
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "open"]
@@ -32,4 +33,11 @@ def open(path: Path | str | None = None, *, app: str | None = None, pooled: bool
     # After the file is read, so that what is wrong with it is said before SQLAlchemy is imported.
     from shardctl.fleet import connect
 
-    return connect(shard_map, pooled=pooled)
+    return connect(shard_map, pooled=pooled, session_class=_merging_session)
+
+
+def _merging_session() -> type[OneConnectionSession]:
+    """Return the class of the sessions: here, because the fleet lies below the queries."""
+    from shardctl.query.orm import MergingSession
+
+    return MergingSession

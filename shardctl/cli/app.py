@@ -9,6 +9,7 @@ import typer
 from shardctl import __version__
 from shardctl.cli.boundary import Boundary
 from shardctl.cli.drift import drift
+from shardctl.cli.exec import exec_
 from shardctl.cli.history import history
 from shardctl.cli.init import init
 from shardctl.cli.locate import locate
@@ -19,7 +20,7 @@ from shardctl.cli.status import status
 
 EPILOG = "Exit codes: 0 done, 1 findings, 2 usage, 3 failed, 4 partial, 5 refused, 6 locked, 70 a bug, 130 interrupted."
 
-ORDER = ["init", "migrate", "status", "history", "drift", "query", "locate", "shards"]
+ORDER = ["init", "migrate", "status", "history", "drift", "query", "exec", "locate", "shards"]
 """Of the commands in the help: as one needs them."""
 
 
@@ -62,3 +63,4 @@ app.command()(init)
 app.add_typer(migrate)
 for command in (status, history, drift, query, locate, shards):
     app.command()(command)
+app.command("exec")(exec_)

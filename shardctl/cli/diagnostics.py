@@ -25,6 +25,11 @@ def is_terminal() -> bool:
     return sys.stderr.isatty() and sys.stdin is not None and sys.stdin.isatty()
 
 
+def is_watched() -> bool:
+    """Say whether a person watches stderr."""
+    return sys.stderr.isatty()
+
+
 def say(text: str) -> None:
     """Print one line."""
     print(text, file=sys.stderr, flush=True)

@@ -21,6 +21,18 @@ class OnError(StrEnum):
     CONTINUE = "continue"
 
 
+class RowFormat(StrEnum):
+    """How rows are written where they may be many: also with their types."""
+
+    TABLE = "table"
+    JSON = "json"
+    NDJSON = "ndjson"
+    CSV = "csv"
+    MARKDOWN = "markdown"
+    PARQUET = "parquet"
+    ARROW = "arrow"
+
+
 def _from_shard_map(names: Callable[[ShardMap], list[str]]) -> Callable[[typer.Context, str], list[str]]:
     """Make a completion that reads the shard map, and nothing else: no models, no database."""
 
@@ -136,4 +148,14 @@ SqlDir = Annotated[
 Timeout = Annotated[
     float | None,
     typer.Option("--timeout", metavar="SECONDS", min=0.001, max=86_400, help="For each shard, in place of timeout_s."),
+]
+StatementFile = Annotated[
+    Path | None, typer.Option("-f", "--file", metavar="FILE", help="Read the statement from a file.")
+]
+Params = Annotated[
+    list[str] | None,
+    typer.Option("--param", metavar="NAME=VALUE", help="The value of :NAME in the statement; repeatable."),
+]
+RowFormats = Annotated[
+    RowFormat, typer.Option("--format", envvar="SHARDCTL_FORMAT", help="How to print; the last two need pyarrow.")
 ]

@@ -11,6 +11,7 @@ import decimal
 import io
 import json
 import os
+import shutil
 import sys
 import unicodedata
 from collections import Counter
@@ -18,15 +19,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import Any, TextIO
 
-from shardctl.errors import ShardctlError
+from shardctl.errors import ConfigError, ShardctlError
 
 JSON_VERSION = 1
-
-_GAP = 3  # between two columns
-_NARROW = 8  # no column is cut below this, as long as others can be left out
-_MORE = "..."  # stands for the columns that are left out
 
 Row = Sequence[Any]
 
@@ -45,6 +42,10 @@ class _Stdout:
     """The process's standard output, kept while `sys.stdout` may be lent to others."""
 
     stream: TextIO | None = None
+    written = 0
+    """Bytes of data, since the command began."""
+    is_paged = False
+    """Whether what is longer than the terminal goes through a pager."""
 
 
 @contextmanager
@@ -73,6 +74,13 @@ def write(text: str) -> None:
         ShardctlError: It cannot be written, as on a full disk.
     """
     stream = _stream()
+    if _Stdout.is_paged and stream.isatty() and text.count("\n") >= shutil.get_terminal_size().lines:
+        from shardctl.cli.pager import page
+
+        _Stdout.written += len(text.encode())
+        page(text, stream)
+        return
+    _Stdout.written += len(text.encode(stream.encoding or "utf-8", "backslashreplace"))
     try:
         stream.write(text)
         stream.flush()
@@ -87,6 +95,70 @@ def write(text: str) -> None:
     except OSError as error:
         _discard(stream)
         raise ShardctlError(f"cannot write to standard output: {error.strerror}") from error
+
+
+@contextmanager
+def paged() -> Iterator[None]:
+    """Show what is longer than the terminal in a pager: `$PAGER`, or `less`."""
+    _Stdout.is_paged = True
+    try:
+        yield
+    finally:
+        _Stdout.is_paged = False
+
+
+def write_bytes(data: bytes) -> None:
+    """Write what is no text.
+
+    Raises:
+        ConfigError: Standard output is a terminal.
+        ShardctlError: It cannot be written.
+    """
+    if is_terminal():
+        raise ConfigError("this format is not for a terminal", hint="name a file with `-o FILE`")
+    stream = _stream()
+    _Stdout.written += len(data)
+    try:
+        stream.flush()
+        stream.buffer.write(data)
+        stream.buffer.flush()
+    except BrokenPipeError:
+        _discard(stream)
+    except OSError as error:
+        _discard(stream)
+        raise ShardctlError(f"cannot write to standard output: {error.strerror}") from error
+
+
+def bytes_written() -> int:
+    """Return how many bytes of data were written."""
+    return _Stdout.written
+
+
+@contextmanager
+def into(file: Path | None) -> Iterator[None]:
+    """Write to a file in place of standard output; it is there once it is whole, and not before.
+
+    Raises:
+        ConfigError: The file cannot be made.
+        ShardctlError: It cannot be written.
+    """
+    if file is None:
+        yield
+        return
+    if file.is_dir():
+        raise ConfigError(f"`{file}` is a folder")
+    partial = file.with_name(f".{file.name}.{os.getpid()}")
+    original = _Stdout.stream
+    try:
+        with partial.open("w", encoding="utf-8", newline="") as stream:
+            _Stdout.stream = stream
+            yield
+        partial.replace(file)
+    except OSError as error:
+        raise ConfigError(f"cannot write `{file}`: {error.strerror}") from error
+    finally:
+        _Stdout.stream = original
+        partial.unlink(missing_ok=True)
 
 
 def is_terminal() -> bool:
@@ -128,16 +200,18 @@ def emit(
     """
     match format_:
         case Format.TABLE:
-            write(_as_written(_table(columns, rows, null)))
+            from shardctl.cli.tables import table
+
+            write(_as_written(table(columns, rows, null, _stream(), is_plain=not _can_write("\u2500\u2026"))))
         case Format.JSON:
-            names = _unique(columns)
+            names = unique(columns)
             head = {"version": JSON_VERSION, **(extra or {}), "columns": names}
             members = [f"  {_dumps(key)}: {_dumps(value)}" for key, value in head.items()]
             objects = [f"    {_object(names, row)}" for row in rows]
             listed = "[\n" + ",\n".join(objects) + "\n  ]" if objects else "[]"
             write("{\n" + ",\n".join([*members, f'  "rows": {listed}']) + "\n}\n")
         case Format.NDJSON:
-            names = _unique(columns)
+            names = unique(columns)
             for row in rows:
                 write(_object(names, row) + "\n")
         case Format.CSV:
@@ -147,7 +221,9 @@ def emit(
             writer.writerows([[to_text(value, null="") for value in row] for row in rows])
             write(buffer.getvalue())
         case Format.MARKDOWN:
-            write(_as_written(_markdown(columns, rows, null)))
+            from shardctl.cli.tables import markdown
+
+            write(_as_written(markdown(columns, rows, null)))
 
 
 def to_json(value: Any) -> Any:
@@ -201,7 +277,7 @@ def _dumps(value: object) -> str:
     return text if _can_write(text) else json.dumps(value)
 
 
-def _unique(columns: Sequence[str]) -> list[str]:
+def unique(columns: Sequence[str]) -> list[str]:
     """Number repeated names, which an object could hold only once."""
     seen: Counter[str] = Counter()
     names = []
@@ -209,79 +285,6 @@ def _unique(columns: Sequence[str]) -> list[str]:
         seen[column] += 1
         names.append(column if seen[column] == 1 else f"{column}_{seen[column]}")
     return names
-
-
-def _table(columns: Sequence[str], rows: Sequence[Row], null: str) -> str:
-    from rich import box
-    from rich.cells import cell_len
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    lines = [[printable(column) for column in columns]]
-    lines += [[printable(to_text(value, null=null)) for value in row] for row in rows]
-    widths = [max(map(cell_len, cells)) for cells in zip(*lines, strict=True)]
-    terminal = Console(file=_stream()) if is_terminal() else None
-    shown = fitted(widths, terminal.width) if terminal else widths  # what is piped is never cut
-    is_plain = not _can_write("\u2500\u2026")
-    rule = box.Box("\n".join(["    ", "    ", " -- ", *["    "] * 5, ""]), ascii=True) if is_plain else box.SIMPLE_HEAD
-    table = Table(box=rule, pad_edge=False, show_edge=False, header_style="bold")
-    for index, width in enumerate(shown):
-        is_number = any(isinstance(row[index], int | float | decimal.Decimal) for row in rows)
-        table.add_column(
-            Text(lines[0][index]),
-            justify="right" if is_number else "left",
-            overflow="crop" if is_plain else "ellipsis",
-            no_wrap=True,
-            width=width,
-        )
-    is_cut = len(shown) < len(widths)
-    if is_cut:
-        table.add_column(_MORE)
-    for line in lines[1:]:
-        table.add_row(*map(Text, line[: len(shown)]), *([_MORE] if is_cut else []))
-    buffer = io.StringIO()
-    colors: Literal["auto"] | None = "auto" if terminal and terminal.color_system else None
-    console = Console(
-        file=buffer, force_terminal=bool(terminal), width=sum(widths) + 4 * len(widths) + 80, color_system=colors
-    )
-    console.print(table)
-    return "".join(f"{line.rstrip()}\n" for line in buffer.getvalue().splitlines())
-
-
-def fitted(widths: Sequence[int], room: int) -> list[int]:
-    """Return how wide each column is on a terminal.
-
-    The widest are cut first, and the last ones left out if need be; the first, which names the row, is kept whole
-    unless it takes more than a third.
-
-    Args:
-        widths: Of the columns, uncut.
-        room: The terminal's width.
-    """
-    least = [min(width, room // 3 if index == 0 else _NARROW) for index, width in enumerate(widths)]
-    count = len(widths)
-
-    def free() -> int:
-        return room - _GAP * (count - 1) - (0 if count == len(widths) else _GAP + len(_MORE))
-
-    def cut(most: int) -> list[int]:
-        return [max(low, min(width, most)) for low, width in zip(least[:count], widths[:count], strict=True)]
-
-    while count > 1 and sum(least[:count]) > free():
-        count -= 1
-    most = max(widths[:count], default=0)
-    while most > 1 and sum(cut(most)) > free():
-        most = min(most - 1, max(free(), 1))
-    return cut(most)
-
-
-def _markdown(columns: Sequence[str], rows: Sequence[Row], null: str) -> str:
-    def line(values: Sequence[str]) -> str:
-        return "| " + " | ".join(printable(value).replace("|", "\\|") for value in values) + " |\n"
-
-    head = line(columns) + "|" + " --- |" * len(columns) + "\n"
-    return head + "".join(line([to_text(value, null=null) for value in row]) for row in rows)
 
 
 def _nowhere() -> TextIO:

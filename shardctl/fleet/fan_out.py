@@ -93,7 +93,7 @@ def fan_out(
                 yield run_one(shard, run)
     finally:
         for shard in list(crew.running):
-            shard.cancel()
+            crew.cancel(shard)
         crew.wait_for_cancels()
 
 
@@ -183,13 +183,16 @@ class _Crew(Generic[T]):
             if self.timeout_s is not None and now - started >= self.timeout_s:
                 del self.running[shard]
                 cancelled = "; its statement was cancelled" if shard.is_connected else ""
-                # In a thread of its own: it may have to connect to the server that does not answer.
-                cancel = threading.Thread(target=shard.cancel, daemon=True)
-                cancel.start()
-                self.cancels.append(cancel)
+                self.cancel(shard)
                 error = ShardError(f"no answer within {self.timeout_s:g} s{cancelled}")
                 return Outcome(shard, now - started, error=error)
         return None
+
+    def cancel(self, shard: LiveShard) -> None:
+        """Cancel in a thread of its own: it may have to connect to a server that does not answer."""
+        thread = threading.Thread(target=shard.cancel, daemon=True)
+        thread.start()
+        self.cancels.append(thread)
 
     def wait_for_cancels(self) -> None:
         """Let the servers hear of it before the process may end."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.horizontal_shard import ShardedSession
     from sqlalchemy.orm import Mapper
 
+    from shardctl.fleet.one_connection import OneConnectionSession
     from shardctl.fleet.placement import Placement
 
 T = TypeVar("T")
@@ -33,11 +34,13 @@ class Fleet:
         shards: Mapping[str, LiveShard],
         models: Models | None = None,
         factory: Callable[[], ShardedSession] | None = None,
+        session_class: Callable[[], type[OneConnectionSession]] | None = None,
     ) -> None:
         self.shard_map = shard_map
         self.shards = dict(shards)
         self._models = models
         self._factory = factory
+        self._session_class = session_class
         self._placement: Placement | None = None
 
     @property
@@ -121,7 +124,13 @@ class Fleet:
         from shardctl.fleet.sessions import make_sessionmaker
 
         assert self.placement is not None
+        if self._session_class is not None:
+            options["session_class"] = self._session_class()
         return make_sessionmaker(self.shard_map, self.shards, self.placement, **options)
+
+    def session(self, **options: Any) -> ShardedSession:
+        """Return one session of `sessionmaker`."""
+        return self.sessionmaker(**options)()
 
     def tables_on(self, shard_id: str) -> Sequence[Table]:
         """Return the tables that belong on a shard, in the order in which they can be created."""
@@ -168,18 +177,21 @@ class Fleet:
         self.close()
 
 
-def connect(shard_map: ShardMap, *, pooled: bool = True) -> Fleet:
+def connect(
+    shard_map: ShardMap, *, pooled: bool = True, session_class: Callable[[], type[OneConnectionSession]] | None = None
+) -> Fleet:
     """Make the fleet of a shard map, or of the application that it names; no shard is connected to yet.
 
     Args:
         shard_map: What is where.
         pooled: Whether sessions keep connections open for the next one; an application's engines stay as they are.
+        session_class: Called for the class of the sessions when one is first needed; an application's stay as they are.
 
     Raises:
         ConfigError: An engine cannot be made, or the application cannot be used.
     """
     if shard_map.app is None:
-        return Fleet(shard_map, open_shards(shard_map, pooled=pooled))
+        return Fleet(shard_map, open_shards(shard_map, pooled=pooled), session_class=session_class)
     from shardctl.fleet.app import load_app
 
     shards, models, factory = load_app(shard_map)

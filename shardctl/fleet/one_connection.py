@@ -7,12 +7,15 @@ SQLAlchemy's session opens a connection for each engine that it meets, and each 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.ext.horizontal_shard import ShardedSession
 from sqlalchemy.orm import Mapper
+
+if TYPE_CHECKING:
+    from shardctl.fleet.placement import Placement
 
 
 class OneConnectionSession(ShardedSession):
@@ -20,19 +23,19 @@ class OneConnectionSession(ShardedSession):
 
     Args:
         databases: The engine of the database, for the engine of each shard that is a schema of one.
-        check_write: Called with what a flush writes and its shard; raises what forbids it.
+        placement: Where rows belong, and what a flush must not write; None: not known.
     """
 
     def __init__(
         self,
         *args: Any,
-        databases: Mapping[Engine, Engine],
-        check_write: Callable[[Any, str], None],
+        databases: Mapping[Engine, Engine] | None = None,
+        placement: Placement | None = None,
         **options: Any,
     ) -> None:
         super().__init__(*args, **options)
-        self._databases = databases
-        self._check_write = check_write
+        self._databases = databases or {}
+        self.placement = placement
         self._on_schema: dict[Connection, dict[Engine, Connection]] = {}
 
     def _connection_for_bind(self, engine: Any, execution_options: Any = None, **options: Any) -> Connection:
@@ -66,6 +69,6 @@ class OneConnectionSession(ShardedSession):
         """Return the connection that a flush uses for an object."""
         if shard_id is None:
             shard_id = self._choose_shard_and_assign(mapper, instance)
-        if instance is not None:
-            self._check_write(instance, str(shard_id))
+        if instance is not None and self.placement is not None:
+            self.placement.check_write(instance, str(shard_id))
         return self._connection_for_bind(self.get_bind(mapper, shard_id=shard_id, instance=instance))

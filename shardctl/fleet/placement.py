@@ -44,6 +44,10 @@ class Placement:
         """Return the rule of a class, which a subclass inherits, or of a table."""
         return rule_of(target, self._rules)
 
+    def follows(self) -> list[Follow]:
+        """Return the rules by which tables live where others do."""
+        return [rule for rule in self._rules.values() if isinstance(rule, Follow)]
+
     def shard_ids(self, target: Mapper[Any] | Table) -> tuple[str, ...]:
         """Return the shards that have this table."""
         table = target if isinstance(target, Table) else target.local_table

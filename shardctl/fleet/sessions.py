@@ -29,20 +29,32 @@ if TYPE_CHECKING:
 
 
 def make_sessionmaker(
-    shard_map: ShardMap, shards: Mapping[str, LiveShard], placement: Placement, **options: Any
+    shard_map: ShardMap,
+    shards: Mapping[str, LiveShard],
+    placement: Placement,
+    session_class: type[OneConnectionSession] = OneConnectionSession,
+    **options: Any,
 ) -> sessionmaker[ShardedSession]:
-    """Return a factory of sessions over the shards; `options` are those of `sqlalchemy.orm.sessionmaker`."""
+    """Return a factory of sessions over the shards.
+
+    Args:
+        shard_map: The rules that the choosers answer by.
+        shards: The shards.
+        placement: The rules, bound to the models.
+        session_class: What the sessions are.
+        options: Those of `sqlalchemy.orm.sessionmaker`; a `class_` of the application's becomes a second base.
+    """
     choosers = Choosers(shard_map, placement)
     own_class = options.pop("class_", ShardedSession)
-    if not issubclass(OneConnectionSession, own_class):
-        own_class = type(own_class.__name__, (OneConnectionSession, own_class), {})
-    else:
-        own_class = OneConnectionSession
+    if issubclass(session_class, own_class):
+        own_class = session_class
+    elif not issubclass(own_class, session_class):
+        own_class = type(own_class.__name__, (session_class, own_class), {})
     return sessionmaker(
         class_=own_class,
         databases={shard.bind: shard.database for shard in shards.values() if shard.database is not None},
         shards={shard_id: shard.bind for shard_id, shard in shards.items()},
-        check_write=placement.check_write,
+        placement=placement,
         shard_chooser=choosers.shard_chooser,
         identity_chooser=choosers.identity_chooser,
         execute_chooser=choosers.execute_chooser,
@@ -118,9 +130,10 @@ class Choosers:
                 "SQLAlchemy's bulk INSERT of a mapped class does not work with shards",
                 hint="use `session.add_all(…)`, or `insert(Class.__table__)` for one shard's rows",
             )
-        parent = context.lazy_loaded_from if context.is_select else None
-        if parent is not None and self._is_colocated_load(context):
-            return [str(parent.identity_token)]
+        if context.is_relationship_load and self._is_colocated_load(context):
+            token = self._parents_shard(context)
+            if token is not None:
+                return [token]
         return self._checked(self.route(context.statement, context.parameters).shard_ids)
 
     def route(self, statement: Any, parameters: Any = None) -> Route:
@@ -235,6 +248,25 @@ class Choosers:
         path = context.loader_strategy_path
         link = path.path[-1] if path is not None and len(path.path) else None
         return isinstance(link, RelationshipProperty) and self._placement.is_colocated(link)
+
+    def _parents_shard(self, context: ORMExecuteState) -> str | None:
+        """Return the shard of the objects that a relationship is loaded for; None if nothing says."""
+        parent = context.lazy_loaded_from
+        if parent is not None:
+            return str(parent.identity_token)
+        top = context.execution_options.get("sa_top_level_orm_context")
+        token = getattr(getattr(top, "load_options", None), "_identity_token", None)
+        links = [
+            part for part in getattr(context.loader_strategy_path, "path", ()) if isinstance(part, RelationshipProperty)
+        ]
+        if token is not None and not all(map(self._placement.is_colocated, links)):
+            names = " -> ".join(f"{link.parent.class_.__name__}.{link.key}" for link in links)
+            raise Refused(
+                f"the objects whose `{links[-1].key}` is to be loaded at once may be of several shards",
+                facts=[f"in: {names}"],
+                hint=f"leave `{links[-1].key}` to be loaded when it is used: `lazyload(…)`",
+            )
+        return None if token is None else str(token)
 
     def _route_identity(self, mapper: Mapper[Any], key: Mapping[Any, Any]) -> list[str]:
         rule = self._placement.rule(mapper)

@@ -19,6 +19,7 @@ from shardctl.query.clauses import Clauses, Item, cut
 from shardctl.query.colocation import Colocation
 from shardctl.query.joins import check_sources, needs_one_shard_only
 from shardctl.query.merge import EngineMerge, RowMerge, SortKey, merge_steps, row_steps
+from shardctl.query.parameters import is_bound
 from shardctl.query.parse import Statement, refuse, shown
 from shardctl.query.pull.checks import check_system_columns, functions
 from shardctl.query.pull.plan import TableScan
@@ -216,10 +217,20 @@ def _check_expressions(clauses: Clauses) -> None:
                 hint="choose one shard with `--shard`",
             )
     for node in clauses.select.find_all(exp.Parameter, exp.SessionParameter, exp.Placeholder):
-        refuse("variables and parameters have no value here", shown(node))
+        _check_parameter(node)
     for token in clauses.statement.tokens:
         if token.kind == "COLON_EQ":
             refuse("a variable that is assigned would count on each shard by itself", token.text)
+
+
+def _check_parameter(node: exp.Expression) -> None:
+    """Let a value pass that each shard is sent: in WHERE. Elsewhere the merged answer would need it too."""
+    if not isinstance(node, exp.Placeholder) or not node.name:
+        refuse("variables and parameters have no value here", shown(node))
+    if not is_bound(node.name):
+        refuse("this parameter has no value", shown(node), hint=f"give it one: `--param {node.name}=…`")
+    if node.find_ancestor(exp.Where) is None:
+        refuse("over several shards, a parameter can be in WHERE only", shown(node), hint="write the value out")
 
 
 def _check_sqlite_quotes(statement: Statement) -> None:

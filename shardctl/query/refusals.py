@@ -158,10 +158,10 @@ REFUSALS: Mapping[str, Refusal] = {
         hint="choose shards of one engine",
     ),
     "shard column": Refusal(
-        "`--with-shard` where rows of several shards meet before the answer is computed",
+        "`--by-shard` where rows of several shards meet before the answer is computed",
         "the rows of this answer are of no single shard",
         "SELECT id, row_number() OVER (ORDER BY id) FROM weather_locations",
-        hint="leave `--with-shard` out",
+        hint="leave `--by-shard` out",
     ),
     "rows": Refusal(
         "answers that would need more rows than `--max-rows-pulled` (1,000,000)",

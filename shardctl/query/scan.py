@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from shardctl.errors import QueryRefused, ShardctlError, ShardError
 from shardctl.fleet import grouped_problems
+from shardctl.query.asked import note
 from shardctl.query.engines import ENGINES, Engine, Row, ValueType
 from shardctl.query.engines.values import run_as_written
 from shardctl.query.gatherers import GATHERERS
@@ -29,6 +30,12 @@ class TooManyRows(QueryRefused):
 
 class Stopped(ShardError):
     """Another shard failed, so that this one's rows are of no use."""
+
+
+class ShardsFailed(ShardError):
+    """Shards that failed, so that the query did."""
+
+    shard_ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +80,7 @@ def run_on(
         QueryRefused: As the function raised it.
     """
     outcomes = {outcome.shard_id: outcome for outcome in fleet.fan_out(run, shards, timeout_s=timeout_s)}
+    note(outcomes.values())
     failures = [outcomes[shard.shard_id] for shard in shards if not outcomes[shard.shard_id].is_ok]
     failures = [failed for failed in failures if not isinstance(failed.error, Stopped)] or failures
     for failed in failures:
@@ -82,11 +90,9 @@ def run_on(
         errors: list[ShardctlError] = [failed.error for failed in failures if failed.error is not None]
         hint = next((error.hint for error in errors if error.hint), None)
         where = f"{len(failures)} of {len(shards)} shards" if len(failures) > 1 else f"`{failures[0].shard_id}`"
-        raise ShardError(
-            f"the query failed on {where}",
-            facts=grouped_problems(failures),
-            hint=hint,
-        ) from errors[0]
+        failed_all = ShardsFailed(f"the query failed on {where}", facts=grouped_problems(failures), hint=hint)
+        failed_all.shard_ids = tuple(failed.shard_id for failed in failures)
+        raise failed_all from errors[0]
     return [outcomes[shard.shard_id].result for shard in shards]
 
 

@@ -86,7 +86,9 @@ def failure(
     else:
         left = f"at {', '.join(f'`{entry}`' for entry in after)}" if after else "at no revision"
     if isinstance(error, Interrupted):
-        return Interrupted(error.message, facts=[f"the shard is whole, {left}"])
+        whole = f"the shard is whole, {left}"
+        state = _journaled(shard, str(revision), done_statements, left) if done_statements else whole
+        return Interrupted(error.message, facts=[state])
     is_half_done = revision is not None and (not shard.backend.is_transactional_ddl or progress.left_transaction)
     if revision is None:
         state = f"the shard is {left}" if after is not None else left

@@ -45,6 +45,10 @@ class Course(Protocol):
         """Take note of a revision, in its own transaction and with the version table written."""
         ...
 
+    def committed(self, step: Step) -> None:
+        """Take note that a revision is there to stay."""
+        ...
+
 
 @dataclass(slots=True)
 class Progress:
@@ -134,6 +138,7 @@ class ShardEnvironment(EnvironmentContext):
             progress.revision, progress.left_transaction = revision_of(step), False
             step.migration_fn = self._recording(step.migration_fn, course.around(step, context.connection))
             yield step
+            course.committed(step)
             progress.applied.append(progress.revision)
             progress.revision, progress.error = None, None
 

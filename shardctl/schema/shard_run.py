@@ -7,8 +7,9 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
@@ -44,6 +45,8 @@ class ShardRun:
     applied_ids: list[str] = field(default_factory=list)
     journal: Journal | None = None
     _own: Connection | None = None
+    _session: Any = None
+    """The driver's connection that took the lock."""
     _planned: list[Step] = field(default_factory=list)
     _has_history: bool = False
     _started: float = 0.0
@@ -54,19 +57,22 @@ class ShardRun:
     @contextmanager
     def locked(self, connection: Connection) -> Iterator[None]:
         """Hold the shard's lock, and limit the session that has it."""
-        backend, wait_s = self.shard.backend, self.terms.lock_wait_s
         if self._own is None:
-            self._own = connection
-        with held(self.shard, connection, wait_s=wait_s, stop=self.stop, on_event=self.tell):
-            with backend.autocommit(connection):
-                set_limits(connection, self.terms, f"shardctl {who()} pid {os.getpid()}")
+            self._own, self._session = connection, connection.connection.driver_connection
+        with held(self.shard, connection, wait_s=self.terms.lock_wait_s, stop=self.stop, on_event=self.tell):
+            self._limit(connection)
             yield
+
+    def _limit(self, connection: Connection) -> None:
+        with self.shard.backend.autocommit(connection):
+            set_limits(connection, self.terms, f"shardctl {who()} pid {os.getpid()}")
 
     def open_history(self, connection: Connection, before: ShardRevision) -> None:
         """Make the tables that the run writes to, and read what an earlier run left.
 
         Raises:
             HalfApplied: It left a revision in the middle, and another one is to run.
+            SQLAlchemyError: Whether it did cannot be read.
         """
         tables = (HISTORY,) if self.shard.backend.is_transactional_ddl else (HISTORY, JOURNAL)
         try:
@@ -78,6 +84,8 @@ class ShardRun:
                     self._check_left(self.journal, connection, before)
                 self.scribe.start(connection, before.pending[0])
         except SQLAlchemyError as error:
+            if connection.invalidated or JOURNAL.name in before.own_tables:
+                raise
             self.journal = None
             connection.rollback()
             self.tell(events.HistoryNotKept(self.shard.shard_id, driver_line(error)))
@@ -149,10 +157,23 @@ class ShardRun:
             and is_lock_timeout(progress.error)
         )
 
-    def on_connection(self, connection: Connection) -> AbstractContextManager[None]:
-        # An env.py that closed the connection that it was given has let go of the lock, too.
-        is_lost = self._own is not None and self._own.closed and self.shard.backend.name != "sqlite"
-        return self.locked(connection) if is_lost else nullcontext()
+    @contextmanager
+    def on_connection(self, connection: Connection) -> Iterator[None]:
+        """Have the lock, and limits, where the revisions will run: env.py may have made it another connection."""
+        if self._has_lost_lock():
+            with self.locked(connection):
+                yield
+            return
+        if connection is not self._own:
+            self._limit(connection)
+        yield
+
+    def _has_lost_lock(self) -> bool:
+        """Whether the session that took the lock is over; SQLAlchemy connects again without a word."""
+        own = self._own
+        if own is None or self.shard.backend.name == "sqlite":
+            return False
+        return own.closed or own.invalidated or own.connection.driver_connection is not self._session
 
     def steps(self, revisions: tuple[str, ...]) -> Iterator[Step]:
         self._planned = self.scripts.steps(self.goal, revisions)
@@ -178,7 +199,7 @@ class ShardRun:
             yield
 
     def applied(self, step: Step, connection: Connection) -> None:
-        number, total = self._at(step)
+        number, _ = self._at(step)
         violations = read_violations(connection)
         refuse_violations(self._violations or Counter(), violations)
         self._violations = violations
@@ -189,6 +210,9 @@ class ShardRun:
         if self._has_history:
             following = revision_of(self._planned[number]) if number < len(self._planned) else None
             self.scribe.finish(connection, following)
+
+    def committed(self, step: Step) -> None:
+        number, total = self._at(step)
         self._is_waiting, self.attempts = True, 1
         self.applied_ids.append(revision_of(step))
         seconds = time.monotonic() - self._started

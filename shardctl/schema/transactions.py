@@ -20,7 +20,7 @@ from shardctl.fleet.live_shard import driver_line
 
 @contextmanager
 def whole_revisions(connection: Connection) -> Iterator[None]:
-    """Have a SQLite connection begin its transactions itself, for good; do nothing on other engines."""
+    """Have a SQLite connection begin its transactions itself; do nothing on other engines."""
     if connection.dialect.name != "sqlite":
         yield
         return
@@ -35,8 +35,12 @@ def whole_revisions(connection: Connection) -> Iterator[None]:
     try:
         yield
     finally:
+        # Even with nothing to write, the COMMIT of a BEGIN IMMEDIATE waits for readers.
+        event.remove(connection, "begin", _begin_immediate)
         if not connection.closed and not connection.invalidated:
             connection.rollback()
+            # A COMMIT that a reader is in the way of leaves the transaction open, and SQLAlchemy takes it for over.
+            driver.rollback()
             driver.execute(f"PRAGMA foreign_keys = {foreign_keys}")
             driver.isolation_level = isolation_level
 

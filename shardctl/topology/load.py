@@ -22,7 +22,17 @@ from shardctl.topology.table_entries import TableEntries
 FILE_NAME = "shardctl.toml"
 
 _TOOL_TABLE = re.compile(r"^\s*\[\s*tool\.shardctl\s*[].]", re.MULTILINE)
-_TOP_KEYS = ("models", "app", "migrations", "gather", "connections_per_server", "timeout_s", "shards", "tables")
+_TOP_KEYS = (
+    "models",
+    "app",
+    "migrations",
+    "gather",
+    "connections_per_server",
+    "timeout_s",
+    "shards",
+    "tables",
+    "queries",
+)
 
 
 def find_file(start: Path) -> Path | None:
@@ -120,6 +130,7 @@ class _ShardMapEntries(Entries):
                 self.number(values, "connections_per_server", DEFAULT_CONNECTIONS_PER_SERVER, whole=True)
             ),
             timeout_s=self.number(values, "timeout_s", DEFAULT_TIMEOUT_S, whole=False),
+            queries=self.queries(self.table(values, "queries", "")),
             source=source,
         )
 
@@ -130,6 +141,12 @@ class _ShardMapEntries(Entries):
                 hint="rows of SQLite shards are gathered in memory, and need none",
             )
         return url
+
+    def queries(self, entries: dict[str, Any]) -> dict[str, str]:
+        for name in entries:
+            if not re.fullmatch(r"[\w-]+", name):
+                self.fail(f"`queries.{name}`: a name is of letters, digits, `_` and `-`")
+        return {name: str(self.text(entries, name, "queries")).strip() for name in entries}
 
     def models(self, values: dict[str, Any]) -> tuple[str, ...]:
         models = values.get("models", [])

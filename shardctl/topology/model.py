@@ -121,6 +121,8 @@ class ShardMap:
     """The URL of a database in whose temporary tables rows of several shards may meet."""
     connections_per_server: int = DEFAULT_CONNECTIONS_PER_SERVER
     timeout_s: float = DEFAULT_TIMEOUT_S
+    queries: Mapping[str, str] = field(default_factory=dict)
+    """Statements by name, for `shardctl query @name`."""
     source: Path | None = None
     """The file this was read from."""
 

@@ -131,8 +131,8 @@ def test_the_prompt_answers_completes_and_survives_errors(filled: Workspace) -> 
         "query",
         steps=[
             ("shardctl>", "SELECT count(*) AS cities FROM WeatherLoc\t"),
-            ("ation", "\r"),
-            ("row from 4 shards", "SELECT nonsense\r"),
+            ("ation", ";\r"),
+            ("row from 4 shards", "SELECT nonsense;\r"),
             ("error: ", "\\d\r"),
             ("weather_reports", "\\q\r"),
         ],
@@ -142,6 +142,41 @@ def test_the_prompt_answers_completes_and_survives_errors(filled: Workspace) -> 
     assert "1 row from 4 shards" in text
     assert "error: " in text
     assert re.search(r"weather_locations +\d+ +\d+ +\d+ +\d+ +\d+", text)
+
+
+def test_the_prompt_takes_several_lines_and_commands(filled: Workspace) -> None:
+    map_file = filled.folder / "shardctl.toml"
+    map_file.write_text('queries = { cities = "SELECT city FROM weather_locations" }\n' + map_file.read_text())
+    text, code = at_terminal(
+        filled,
+        "query",
+        steps=[
+            ("shardctl>", "\\?\r"),
+            ("named query", "SELECT max(temperature)\r"),
+            ("->", "AS hottest FROM Report;\r"),
+            ("row from 4 shards", "\\explain SELECT count(*) FROM Report\r"),
+            ("merge:", "\\shard asia europe\r"),
+            ("asking asia, europe", "@cities\r"),
+            ("rows from 2 shards", "\\d WeatherLocation\r"),
+            ("VARCHAR(32)", "\x04"),
+        ],
+    )
+
+    assert code == 0
+    assert "83.0" in text
+    assert "3 rows from 2 shards" in text
+    assert "nullable" in text
+    assert "SELECT max(temperature)" in (filled.folder / ".local/state/shardctl/history").read_text()
+
+
+def test_a_long_result_goes_through_the_pager(filled: Workspace) -> None:
+    filled.environ["PAGER"] = "head -n 3; echo the pager was here"
+    rows = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 99) SELECT i FROM n;"
+    steps = [("shardctl>", "\\shard asia\r"), ("asking", rows + "\r"), ("was here", "\\q\r")]
+    text, code = at_terminal(filled, "query", steps=steps)
+    assert code == 0
+    assert "99 rows" in text
+    assert "77" not in text
 
 
 def test_errors_read_the_same_on_a_terminal(weather: Workspace) -> None:

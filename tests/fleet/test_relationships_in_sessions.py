@@ -143,7 +143,7 @@ def test_joined_table_inheritance(fleet, session):
     assert asked(session, select(Dog).where(Dog.id == 1)) in {"c", ALL}
     assert asked(session, select(Dog).where(Animal.id == 1)) == "c"
     assert asked(session, select(Dog).where(Dog.tricks > 0)) == ALL
-    assert [row.id for row in session.scalars(select(Animal).order_by(Animal.id))] == [3, 2, 1]
+    assert [row.id for row in session.scalars(select(Animal).order_by(Animal.id))] == [1, 2, 3]
 
 
 # -- states ------------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from sqlalchemy import Sequence, and_, bindparam, delete, func, insert, literal,
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import aliased
 
-from shardctl.errors import NoPlacement
+from shardctl.errors import NoPlacement, QueryRefused
 from shardctl.fleet import Fleet
 from tests.fixtures.shop import (
     ALL,
@@ -119,7 +119,7 @@ def test_a_shard_without_an_optional_table_is_not_left_out(session):
     joined = select(Customer).outerjoin(Region, Region.name == Customer.name)
     full = select(Customer).join(Region, Region.name == Customer.name, full=True)
     for statement in (select(either), joined, full):
-        with pytest.raises(OperationalError, match="no such table: regions"):
+        with pytest.raises((OperationalError, QueryRefused), match=r"no such table: regions|over several shards"):
             session.execute(statement)
         session.rollback()
     assert asked(session, select(Customer).join(Region, Region.name == Customer.name)) == "a b"

@@ -31,6 +31,7 @@ def on_server(engine: Engine) -> Iterator[Connection]:
 
 @contextmanager
 def committed(connection: Connection) -> Iterator[None]:
-    """Commit at the end."""
+    """Commit at the end what is done from here on."""
+    connection.rollback()  # out of a snapshot that somebody else began
     yield
     connection.commit()

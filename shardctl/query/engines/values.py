@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from shardctl.query.parameters import with_values
+
 if TYPE_CHECKING:
     from sqlalchemy import Connection, CursorResult
 
@@ -35,5 +37,8 @@ class Relation:
 
 
 def run_as_written(connection: Connection, sql: str) -> CursorResult[Any]:
-    """Run SQL text without parameters: no driver must take its `%` or `:` for a placeholder."""
+    """Run SQL text as it is: no driver must take its `%` or `:` for a placeholder, unless a value is bound to it."""
+    statement = with_values(sql)
+    if statement is not None:
+        return connection.execute(statement)
     return connection.exec_driver_sql(sql, execution_options={"no_parameters": True})

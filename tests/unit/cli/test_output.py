@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from shardctl.cli.output import fitted
+from shardctl.cli.tables import fitted
 
 
 @pytest.mark.parametrize(

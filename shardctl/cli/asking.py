@@ -1,0 +1,201 @@
+"""What `query` asks, and how it is answered: shared by the command and the prompt."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from shardctl.cli import diagnostics, output
+from shardctl.cli.options import RowFormat
+from shardctl.cli.output import Format
+from shardctl.errors import ConfigError, Interrupted, PartialFailure, UnknownName
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from shardctl.fleet import Fleet, LiveShard
+    from shardctl.query import QueryResult
+    from shardctl.query.asked import Asked
+    from shardctl.query.scan import ShardsFailed
+
+_NAME = re.compile(r"[A-Za-z_][\w.]*")
+_MOST_SHARD_COLUMNS = 8
+
+
+@dataclass
+class Asking:
+    """The shards that are asked, and how answers are printed."""
+
+    fleet: Fleet
+    shards: list[LiveShard]
+    timeout_s: float
+    format: RowFormat
+    by_shard: bool = False
+    partial: bool = False
+    """Whether the other shards' answers are printed where some fail."""
+    file: Path | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    max_rows_pulled: int = 1_000_000
+
+    def statement(
+        self, text: str, *, where: str | None = None, order_by: str | None = None, limit: int | None = None
+    ) -> str:
+        """Return the SQL of a statement, a class or a table, or a named query `@name`.
+
+        Raises:
+            ConfigError: There is no such name, or conditions come with a statement.
+        """
+        if text.startswith("@"):
+            text = self._named(text[1:])
+        elif _NAME.fullmatch(text):
+            from shardctl.query import class_statement, models_of
+
+            engine = self.shards[0].backend.name
+            is_mixed = any(live.backend.name != engine for live in self.shards)
+            models = models_of(self.fleet)
+            return class_statement(models, text, engine, where=where, order_by=order_by, limit=limit, is_mixed=is_mixed)
+        if where or order_by or limit is not None:
+            raise ConfigError("`--where`, `--order-by` and `--limit` go with a class or table, not with a statement")
+        return text
+
+    def _named(self, name: str) -> str:
+        queries = self.fleet.shard_map.queries
+        if name not in queries:
+            where = self.fleet.shard_map.where
+            hint = None if queries else f'write it in {where}: `[queries]` and `{name or "name"} = "SELECT …"`'
+            raise UnknownName(f"no query named `{name}` in {where}", name=name, known=queries, hint=hint)
+        return queries[name]
+
+    def answer(self, sql: str) -> None:
+        """Run a statement and print the rows.
+
+        Raises:
+            PartialFailure: Some shards failed, and the others' answer is printed.
+        """
+        from shardctl.query.asked import noting
+        from shardctl.query.parameters import bound, check_names
+        from shardctl.query.scan import ShardsFailed
+
+        check_names(sql, self.parameters)
+        failure: ShardsFailed | None = None
+        with bound(self.parameters), noting() as asked:
+            try:
+                result = self._run(sql, self.shards)
+            except ShardsFailed as error:
+                failure = error
+                result = self._run_without(sql, error)
+        self._print(result, asked, failure)
+        if failure is not None:
+            raise PartialFailure(
+                f"the answer is without {diagnostics.listed(failure.shard_ids)}",
+                facts=failure.facts,
+                hint=failure.hint,
+            )
+
+    def explain(self, sql: str) -> None:
+        """Print what would be done for a statement."""
+        from shardctl.query import plan_for
+        from shardctl.query.parameters import bound
+
+        with bound(self.parameters):
+            plan = plan_for(self.fleet, sql, shards=self.shards, timeout_s=self.timeout_s)
+        if self.format is RowFormat.TABLE:
+            output.write(plan.explain() + "\n")
+            return
+        rows = [[shard_id, plan.shard_sql] for shard_id in plan.shard_ids]
+        extra = {"route": str(plan.route), "reason": plan.reason, "plan": plan.explain()}
+        output.emit(["shard", "statement"], rows, Format(self.format), extra=extra)
+
+    def overview(self) -> None:
+        """Print how many rows of each table each shard has."""
+        from shardctl.query import count_rows
+
+        tables = list(self.fleet.models.tables)
+        with diagnostics.working(f"counting on {len(self.shards)} shards"):
+            counts = count_rows(self.fleet, self.shards, tables, timeout_s=self.timeout_s)
+        shard_ids = [live.shard_id for live in self.shards]
+        if self.format is not RowFormat.TABLE or len(shard_ids) > _MOST_SHARD_COLUMNS:
+            rows = [[table, shard_id, counts[table][shard_id]] for table in tables for shard_id in shard_ids]
+            self._emit(["table", "shard", "rows"], rows)
+            return
+        wide = [
+            [table, *counts[table].values(), sum(count or 0 for count in counts[table].values())] for table in tables
+        ]
+        output.emit(["table", *shard_ids, "total"], wide, Format.TABLE, null="-")
+
+    def _run(self, sql: str, shards: list[LiveShard]) -> QueryResult:
+        from shardctl.query import run_query
+
+        try:
+            with diagnostics.working(f"asking {len(shards)} shards"):
+                return run_query(
+                    self.fleet,
+                    sql,
+                    shards=shards,
+                    with_shard=self.by_shard,
+                    timeout_s=self.timeout_s,
+                    max_rows_pulled=self.max_rows_pulled,
+                )
+        except KeyboardInterrupt:
+            raise Interrupted("interrupted: the statement was cancelled on every shard") from None
+
+    def _run_without(self, sql: str, failure: ShardsFailed) -> QueryResult:
+        """Ask the shards that did not fail once more: what they gave is one answer only together."""
+        others = [live for live in self.shards if live.shard_id not in failure.shard_ids]
+        if not others:
+            raise failure
+        if not self.partial:
+            failure.hint = failure.hint or "`--partial-results` prints what the others give"
+            raise failure
+        return self._run(sql, others)
+
+    def _print(self, result: QueryResult, asked: Asked, failure: ShardsFailed | None) -> None:
+        extra: dict[str, Any] = {"shards": list(result.shard_ids), "seconds": round(result.seconds, 3)}
+        if failure is not None:
+            extra["missing"] = list(failure.shard_ids)
+        before = output.bytes_written()
+        with output.into(self.file):
+            self._emit(result.columns, result.rows, extra=extra)
+        if output.is_terminal() or (self.file is not None and diagnostics.is_watched()):
+            diagnostics.say(_footer(result, asked, output.bytes_written() - before))
+
+    def _emit(self, columns: Sequence[str], rows: Sequence[Any], *, extra: Mapping[str, Any] | None = None) -> None:
+        if self.format in (RowFormat.PARQUET, RowFormat.ARROW):
+            from shardctl.cli import arrow
+
+            arrow.emit(columns, rows, self.format)
+        else:
+            output.emit(columns, rows, Format(self.format), null="NULL", extra=extra)
+
+
+def check_format(format_: RowFormat, file: Path | None) -> None:
+    """Refuse at once what could not be printed at the end.
+
+    Raises:
+        ConfigError: A package is not installed, or standard output is a terminal.
+    """
+    if format_ not in (RowFormat.PARQUET, RowFormat.ARROW):
+        return
+    from shardctl.cli import arrow
+
+    arrow.check_installed()
+    if file is None and output.is_terminal():
+        raise ConfigError(f"`{format_.value}` is not for a terminal", hint="name a file with `-o FILE`")
+
+
+def _footer(result: QueryResult, asked: Asked, size: int) -> str:
+    rows = f"{len(result.rows)} row{'' if len(result.rows) == 1 else 's'}"
+    shards = f"{len(result.shard_ids)} shard{'' if len(result.shard_ids) == 1 else 's'}"
+    text = f"{rows} from {shards} in {result.seconds:.2f} s ({result.plan.reason}); {_bytes(size)} printed"
+    slowest = asked.slowest
+    return text + (f"; slowest `{slowest[0]}`, {slowest[1]:.2f} s" if slowest and len(result.shard_ids) > 1 else "")
+
+
+def _bytes(size: float) -> str:
+    for unit in ("bytes", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} bytes" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"
