@@ -83,6 +83,21 @@ def test_a_fleet_made_from_the_models_has_no_drift(project: Project, kind: str, 
     assert found.sql == {}
 
 
+@pytest.mark.parametrize("kind", ["postgresql schemas"])
+def test_a_schema_with_an_apostrophe_in_its_name_has_no_drift(
+    project: Project, kind: str, databases_of_kind: Databases
+) -> None:
+    table = 'Table("cities", metadata, Column("id", Integer, primary_key=True))'
+    (project.folder / "the_models.py").write_text(f"from sqlalchemy import *\nmetadata = MetaData()\n{table}\n")
+    project.more = 'models = "the_models:metadata"'
+    place_shards(project, kind, databases_of_kind, NAMES)
+    project.shards["europe"]["schema"] = "o'clock"
+    fleet = project.open()
+    create_places(fleet, databases_of_kind)
+    create_tables(fleet)
+    assert told(drift(fleet)) == []
+
+
 @pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SAWarning", "ignore:autogenerate skipping:UserWarning")
 def test_a_fleet_that_autogenerate_migrated_has_no_drift(
     project: Project, kind: str, databases_of_kind: Databases

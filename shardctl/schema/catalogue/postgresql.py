@@ -113,7 +113,9 @@ class PostgreSQL:
         for space, kind, _, _, quoted in rows:
             if kind == "schema":
                 found[space] = {}
-                own[space] = f"{quoted}.", re.compile(rf'(?<![\w"$.]){re.escape(quoted)}\.')
+                written = {quoted, quoted.replace("'", "''")}  # the second inside nextval('…')
+                names = "|".join(map(re.escape, written))
+                own[space] = quoted.split("'")[0], re.compile(rf'(?<![\w"$.])(?:{names})\.')
         for space, kind, table, name, definition in rows:
             if kind == "schema":
                 continue
