@@ -223,6 +223,32 @@ def test_what_was_changed_by_hand_is_named_against_most_shards(
     assert {group.finding.against for group in drift(fleet, against="asia").groups} == {("asia",)}
 
 
+RARER = [
+    "create table days (id int, day int) partition by range (day)",
+    "create table days_1 partition of days for values from (0) to ({n})",
+    "create policy own on days using (id > {n})",
+    "alter table days enable row level security",
+    "create type pair as (a int, b {type})",
+]
+
+
+def test_partitions_policies_and_composite_types_are_compared(project: Project, postgresql: Databases) -> None:
+    fleet = open_fleet(project, "postgresql schemas", postgresql)
+    for name in fleet.shards:
+        values = {"n": 20, "type": "text"} if name == "europe" else {"n": 10, "type": "int"}
+        for statement in RARER:
+            in_shard(fleet.shard(name), statement.format(**values))
+    groups = drift(fleet, against="majority").groups
+    assert {(group.shard_ids, str(group.finding.object)) for group in groups} == {
+        (("europe",), name) for name in ("table days_1", "policy own", "type pair")
+    }
+    assert {group.finding.expected for group in groups} == {
+        "partition of days FOR VALUES FROM (0) TO (10)",
+        "permissive all to public using ((id > 10))",
+        "composite (a integer, b integer)",
+    }
+
+
 def name_of(text: str) -> str:
     """Return the object in a finding."""
     for word in (" missing", " unexpected", " different"):
