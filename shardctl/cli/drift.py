@@ -74,7 +74,7 @@ def drift(
     elif found.groups or format_ is not Format.TABLE:
         output.emit(COLUMNS, [_row(group, format_) for group in found.groups], format_)
     failed = {outcome.shard_id: outcome for outcome in found.failed}
-    raise_failures([failed.get(outcome.shard_id, outcome) for outcome in read], done="compared")
+    raise_failures([failed.get(outcome.shard_id, outcome) for outcome in read], done="compared", is_read=True)
     _conclude(found)
 
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_LEAVE_OUT = "`--exclude NAME` leaves a shard out"
+
 
 def collect(
     outcomes: Generator[Outcome[T], None, None],
@@ -70,12 +72,13 @@ def _interrupted(
     )
 
 
-def raise_failures(outcomes: list[Outcome[T]], *, done: str) -> None:
+def raise_failures(outcomes: list[Outcome[T]], *, done: str, is_read: bool = False) -> None:
     """Raise one error for all shards that failed.
 
     Args:
         outcomes: Of all shards.
         done: What happened to the others, as `migrated`.
+        is_read: Whether shards are only read: there is nothing to skip then, and they can be left out.
 
     Raises:
         PartialFailure: Some shards failed.
@@ -90,6 +93,8 @@ def raise_failures(outcomes: list[Outcome[T]], *, done: str) -> None:
     hints = dict.fromkeys(outcome.error.hint for outcome in failed if outcome.error and outcome.error.hint)
     names = " and ".join(f"`{outcome.shard_id}`" for outcome in failed[:3])
     again = f"fix {names if len(failed) <= 3 else 'them'} and run the same command again; finished shards are skipped"
+    if is_read:
+        again = _LEAVE_OUT
     hint = "\n      ".join([*hints, again])
     message = f"{done} {len(outcomes) - len(failed)} of {len(outcomes)} shards"
     if len(failed) < len(outcomes):
@@ -115,5 +120,5 @@ def raise_unread(found: Sequence[Outcome[T]]) -> None:
     raise (PartialFailure if len(failed) < len(found) else ShardctlError)(
         f"{len(failed)} of {len(found)} shards could not be read",
         facts=grouped_problems(failed),
-        hint="\n      ".join([*hints, "`--exclude NAME` leaves a shard out"]),
+        hint="\n      ".join([*hints, _LEAVE_OUT]),
     )

@@ -63,6 +63,7 @@ def fan_out(
     timeout_s: float | None = None,
     jobs: int = MAX_JOBS,
     may_start: Callable[[], bool] | None = None,
+    before_cancel: Callable[[], None] | None = None,
 ) -> Generator[Outcome[T], None, None]:
     """Run a function on every shard, several at a time, and yield the outcomes as they come.
 
@@ -75,6 +76,7 @@ def fan_out(
         timeout_s: Seconds for one shard, from its start; then its statement is cancelled. None: no limit.
         jobs: Shards at work at one time.
         may_start: Asked before shards are started; once it says no, those that wait are left out.
+        before_cancel: Called before statements are cancelled because the generator is closed, or was interrupted.
     """
     shards = list(shards)
     crew = _Crew(run, [shard for shard in shards if not shard.is_thread_bound], per_server, timeout_s, jobs)
@@ -92,6 +94,8 @@ def fan_out(
             if shard.is_thread_bound and (may_start is None or may_start()):
                 yield run_one(shard, run)
     finally:
+        if crew.running and before_cancel is not None:
+            before_cancel()
         for shard in list(crew.running):
             crew.cancel(shard)
         crew.wait_for_cancels()

@@ -82,6 +82,7 @@ class Fleet:
         timeout_s: float | None = None,
         jobs: int = MAX_JOBS,
         may_start: Callable[[], bool] | None = None,
+        before_cancel: Callable[[], None] | None = None,
     ) -> Generator[Outcome[T], None, None]:
         """Run a function on shards (None: on all), and yield the outcomes as they come; see `fan_out`."""
         return fan_out(
@@ -91,6 +92,7 @@ class Fleet:
             timeout_s=timeout_s,
             jobs=jobs,
             may_start=may_start,
+            before_cancel=before_cancel,
         )
 
     @property

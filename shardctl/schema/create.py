@@ -119,7 +119,7 @@ def init(
         with watch.at_work(shard):
             return init_shard(shard, plan, stop=watch.stop)
 
-    outcomes = fleet.fan_out(run, shards, jobs=jobs)
+    outcomes = fleet.fan_out(run, shards, jobs=jobs, before_cancel=watch.stop.set)
     try:
         yield from outcomes
     finally:

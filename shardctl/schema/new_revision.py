@@ -96,6 +96,12 @@ def write_revision(fleet: Fleet, scripts: Scripts, request: RevisionRequest, liv
                 return []
         return [Path(script.path) for script in revision.generate_scripts() if script is not None]
     except CommandError as error:
+        if request.head == "head" and len(scripts.heads) > 1:
+            heads = ", ".join(f"`{head}`" for head in scripts.heads)
+            raise ConfigError(
+                f"{scripts.folder.name}: {len(scripts.heads)} heads: {heads}",
+                hint=f"`--head {scripts.heads[0]}` goes on from one of them; `--head heads` makes them one",
+            ) from error
         raise ConfigError(f"{scripts.folder.name}: {str(error).splitlines()[0].rstrip('.')}") from error
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError, StatementError
 
@@ -107,7 +109,7 @@ def failure(
         to=after,
         revision=revision,
         is_half_done=is_half_done,
-        facts=[*_locked_statement(error, attempts), *_facts_of(error), state],
+        facts=[*_line(progress), *_locked_statement(error, attempts), *_facts_of(error), state],
         hint=error.hint if isinstance(error, ShardctlError) else None,
     )
 
@@ -117,6 +119,17 @@ def _journaled(shard: LiveShard, revision: str, done: int, left: str) -> str:
         return f"nothing of `{revision}` is left: still {left}"
     statements = "first statement is" if done == 1 else f"first {done} statements are"
     return f"the {statements} done, and the next run of `{revision}` goes on behind; still {left}"
+
+
+def _line(progress: Progress) -> list[str]:
+    """Say which line of the revision's file failed: the error's own words seldom do."""
+    error = progress.error
+    if error is None or isinstance(error, ShardctlError):
+        return []
+    for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
+        if frame.f_globals.get("revision") == progress.revision and "down_revision" in frame.f_globals:
+            return [f"`{Path(frame.f_code.co_filename).name}`, line {line}"]
+    return []
 
 
 def _facts_of(error: BaseException | None) -> tuple[str, ...]:

@@ -98,6 +98,10 @@ class Scripts:
         Raises:
             ConfigError: There is no such revision, or `head` is ambiguous.
         """
+        if goal.is_base and goal.direction is Direction.UPGRADE:
+            raise ConfigError(
+                "no upgrade leads to `base`", hint="`shardctl migrate downgrade base` takes revisions back"
+            )
         if not goal.is_relative and not goal.is_base:
             self.resolve(goal.target)
 
@@ -243,6 +247,10 @@ def _load_error(folder: Path, error: Exception) -> ConfigError:
     if isinstance(error, SyntaxError) and error.filename:
         files.append(error.filename)
     revision = next((Path(file) for file in reversed(files) if Path(file).is_relative_to(folder)), None)
+    module = getattr(getattr(error, "obj", None), "__file__", None)
+    if revision is None and isinstance(error, AttributeError) and module and Path(module).is_relative_to(folder):
+        place = f"{folder.name}: `{Path(module).name}` is no revision"
+        return ConfigError(f"{place}: it has no `{error.name}`", hint="give it one, or move it out of the directory")
     place = f"{folder.name}: `{revision.name}` cannot be loaded" if revision else f"{folder.name}: cannot be loaded"
     return ConfigError(f"{place}: {type(error).__name__}: {_first_line(error)}")
 

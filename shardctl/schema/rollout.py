@@ -140,14 +140,17 @@ class Rollout:
 
     def _run_wave(self, wave: Wave) -> Iterator[Outcome[MigrationResult]]:
         shards = [self._fleet.shards[shard_id] for shard_id in wave.shard_ids]
-        outcomes = self._fleet.fan_out(self._run, shards, jobs=self._policy.jobs, may_start=lambda: self.may_go_on)
+        stop = self._watch.stop.set  # before statements are cancelled: no shard may go on to its next revision
+        outcomes = self._fleet.fan_out(
+            self._run, shards, jobs=self._policy.jobs, may_start=lambda: self.may_go_on, before_cancel=stop
+        )
         is_over = False
         try:
             yield from outcomes
             is_over = True
         finally:
-            if not is_over:  # before statements are cancelled: no shard may go on to its next revision
-                self._watch.stop.set()
+            if not is_over:
+                stop()
             outcomes.close()
             self._watch.wait()
 

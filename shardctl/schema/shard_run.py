@@ -129,7 +129,9 @@ class ShardRun:
         if isinstance(error, Interrupted) and self._is_waiting:
             self.scribe.withdraw(connection)
         else:
-            self.scribe.close(connection, INTERRUPTED if isinstance(error, Interrupted) else FAILED, error.message)
+            is_cancelled = self.stop.is_set() and self.shard.backend.is_transactional_ddl
+            is_interrupted = isinstance(error, Interrupted) or is_cancelled
+            self.scribe.close(connection, INTERRUPTED if is_interrupted else FAILED, error.message)
 
     def run_env(self, connection: Connection) -> Progress:
         """Run env.py, again where it only had to wait for others."""

@@ -83,6 +83,21 @@ def test_a_fleet_made_from_the_models_has_no_drift(project: Project, kind: str, 
     assert found.sql == {}
 
 
+@pytest.mark.parametrize("kind", ["postgresql schemas"])
+def test_a_schema_with_an_apostrophe_in_its_name_has_no_drift(
+    project: Project, kind: str, databases_of_kind: Databases
+) -> None:
+    table = 'Table("cities", metadata, Column("id", Integer, primary_key=True))'
+    (project.folder / "the_models.py").write_text(f"from sqlalchemy import *\nmetadata = MetaData()\n{table}\n")
+    project.more = 'models = "the_models:metadata"'
+    place_shards(project, kind, databases_of_kind, NAMES)
+    project.shards["europe"]["schema"] = "o'clock"
+    fleet = project.open()
+    create_places(fleet, databases_of_kind)
+    create_tables(fleet)
+    assert told(drift(fleet)) == []
+
+
 @pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SAWarning", "ignore:autogenerate skipping:UserWarning")
 def test_a_fleet_that_autogenerate_migrated_has_no_drift(
     project: Project, kind: str, databases_of_kind: Databases
@@ -206,6 +221,32 @@ def test_what_was_changed_by_hand_is_named_against_most_shards(
         names.add("foreign key things_ibfk_1")
     assert named == {(("europe",), name) for name in names}
     assert {group.finding.against for group in drift(fleet, against="asia").groups} == {("asia",)}
+
+
+RARER = [
+    "create table days (id int, day int) partition by range (day)",
+    "create table days_1 partition of days for values from (0) to ({n})",
+    "create policy own on days using (id > {n})",
+    "alter table days enable row level security",
+    "create type pair as (a int, b {type})",
+]
+
+
+def test_partitions_policies_and_composite_types_are_compared(project: Project, postgresql: Databases) -> None:
+    fleet = open_fleet(project, "postgresql schemas", postgresql)
+    for name in fleet.shards:
+        values = {"n": 20, "type": "text"} if name == "europe" else {"n": 10, "type": "int"}
+        for statement in RARER:
+            in_shard(fleet.shard(name), statement.format(**values))
+    groups = drift(fleet, against="majority").groups
+    assert {(group.shard_ids, str(group.finding.object)) for group in groups} == {
+        (("europe",), name) for name in ("table days_1", "policy own", "type pair")
+    }
+    assert {group.finding.expected for group in groups} == {
+        "partition of days FOR VALUES FROM (0) TO (10)",
+        "permissive all to public using ((id > 10))",
+        "composite (a integer, b integer)",
+    }
 
 
 def name_of(text: str) -> str:

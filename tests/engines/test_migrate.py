@@ -681,6 +681,7 @@ def test_interrupt_waits_for_revisions_that_cannot_be_rolled_back(project: Proje
             assert revision == ("r1",)
         else:
             assert (tables, revision) == ([], ())
+            assert in_shard(live, "select outcome from shardctl_history") == [("interrupted",)]
 
 
 def test_an_interrupt_while_waiting_names_what_is_abandoned(project: Project, mysql: Databases) -> None:

@@ -211,6 +211,8 @@ class Report:
         them = names if len(failed) <= 3 else "them"
         if self.rollout.not_started and not self.rollout.started:
             return f"fix {them}, or leave them out by `--exclude`, or pass `--on-error continue`"
+        if all(outcome.error and outcome.error.exit_code == ExitCode.LOCKED for outcome in failed):
+            return "then run the same command again; finished shards are skipped"
         return f"fix {them} and run the same command again; finished shards are skipped"
 
     def _interrupted(self) -> Interrupted:

@@ -70,7 +70,7 @@ def _choose(fleet: Fleet, selected: list[LiveShard], scripts: Scripts, *, is_com
     from shardctl.schema.new_revision import choose_shard
 
     read = collect(read_fingerprints(fleet, selected, scripts), selected, doing="reading schemas")
-    raise_failures(read, done="read")
+    raise_failures(read, done="read", is_read=True)
     return choose_shard(fleet, {outcome.shard_id: outcome.result for outcome in read}, scripts)
 
 

@@ -26,6 +26,7 @@ KINDS = (
     "type",
     "view",
     "trigger",
+    "policy",
     "function",
 )
 

@@ -19,7 +19,8 @@ WITH spaces AS (
 ), extension_members AS (
     SELECT classid, objid FROM pg_depend WHERE deptype = 'e'
 ), relations AS (
-    SELECT c.oid, s.nspname AS space, c.relname AS name, c.relkind, c.relpersistence, c.relrowsecurity, c.reltype
+    SELECT c.oid, s.nspname AS space, c.relname AS name, c.relkind, c.relpersistence, c.relrowsecurity,
+        c.relforcerowsecurity, c.relpartbound
     FROM pg_class c JOIN spaces s ON s.oid = c.relnamespace
     WHERE (CAST('pg_class' AS regclass), c.oid) NOT IN (SELECT classid, objid FROM extension_members)
 ), tables AS (
@@ -30,8 +31,20 @@ UNION ALL
 SELECT space, 'table', name, '', concat_ws(' ',
     CASE relpersistence WHEN 'u' THEN 'unlogged' END,
     CASE relkind WHEN 'f' THEN 'foreign' WHEN 'p' THEN 'partitioned by ' || pg_get_partkeydef(oid) END,
-    CASE WHEN relrowsecurity THEN 'row security' END)
+    (SELECT 'partition of ' || CAST(i.inhparent AS regclass) || ' ' || pg_get_expr(relpartbound, oid)
+     FROM pg_inherits i WHERE i.inhrelid = oid AND relpartbound IS NOT NULL),
+    CASE WHEN relrowsecurity THEN 'row security' END, CASE WHEN relforcerowsecurity THEN 'forced' END)
 FROM tables
+UNION ALL
+SELECT t.space, 'policy', t.name, p.polname, concat_ws(' ',
+    CASE WHEN p.polpermissive THEN 'permissive' ELSE 'restrictive' END,
+    CASE p.polcmd WHEN 'r' THEN 'select' WHEN 'a' THEN 'insert' WHEN 'w' THEN 'update' WHEN 'd' THEN 'delete'
+                  ELSE 'all' END,
+    'to ' || array_to_string(ARRAY(SELECT CASE r WHEN 0 THEN 'public' ELSE pg_get_userbyid(r) END
+                                   FROM unnest(p.polroles) r ORDER BY 1), ', '),
+    'using (' || pg_get_expr(p.polqual, p.polrelid) || ')',
+    'with check (' || pg_get_expr(p.polwithcheck, p.polrelid) || ')')
+FROM tables t JOIN pg_policy p ON p.polrelid = t.oid
 UNION ALL
 SELECT t.space, 'column', t.name, a.attname, concat_ws(' ',
     format_type(a.atttypid, a.atttypmod),
@@ -88,11 +101,14 @@ UNION ALL
 SELECT s.nspname, 'type', '', y.typname, CASE y.typtype
     WHEN 'e' THEN 'enum (' || (SELECT string_agg(quote_literal(e.enumlabel), ', ' ORDER BY e.enumsortorder)
                                FROM pg_enum e WHERE e.enumtypid = y.oid) || ')'
+    WHEN 'c' THEN 'composite (' || (
+        SELECT string_agg(quote_ident(a.attname) || ' ' || format_type(a.atttypid, a.atttypmod), ', ' ORDER BY a.attnum)
+        FROM pg_attribute a WHERE a.attrelid = y.typrelid AND a.attnum > 0 AND NOT a.attisdropped) || ')'
     ELSE concat_ws(' ', 'domain', format_type(y.typbasetype, y.typtypmod), CASE WHEN y.typnotnull THEN 'not null' END,
         'default ' || y.typdefault, (SELECT string_agg(pg_get_constraintdef(k.oid), ' ' ORDER BY k.conname)
                                      FROM pg_constraint k WHERE k.contypid = y.oid)) END
 FROM pg_type y JOIN spaces s ON s.oid = y.typnamespace
-WHERE y.typtype IN ('e', 'd')
+WHERE (y.typtype IN ('e', 'd') OR EXISTS (SELECT FROM pg_class c WHERE c.oid = y.typrelid AND c.relkind = 'c'))
     AND (CAST('pg_type' AS regclass), y.oid) NOT IN (SELECT classid, objid FROM extension_members)
 """)
 
@@ -113,7 +129,9 @@ class PostgreSQL:
         for space, kind, _, _, quoted in rows:
             if kind == "schema":
                 found[space] = {}
-                own[space] = f"{quoted}.", re.compile(rf'(?<![\w"$.]){re.escape(quoted)}\.')
+                written = {quoted, quoted.replace("'", "''")}  # the second inside nextval('…')
+                names = "|".join(map(re.escape, written))
+                own[space] = quoted.split("'")[0], re.compile(rf'(?<![\w"$.])(?:{names})\.')
         for space, kind, table, name, definition in rows:
             if kind == "schema":
                 continue
