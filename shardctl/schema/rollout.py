@@ -124,11 +124,16 @@ class Rollout:
             if not plan.steps:
                 yield self._record(_unmoved(self._fleet.shards[plan.shard_id], plan))
         for wave in self.plan.waves:
-            if not self.may_go_on or not self._may_begin(wave):
+            if not self.may_go_on or self._has_failed_canary() or not self._may_begin(wave):
                 return
             self.wave = wave
             self._tell(WaveStarted(wave))
             yield from self._run_wave(wave)
+
+    def _has_failed_canary(self) -> bool:
+        """Whether the wave that was to show what goes wrong has shown it, however many failures are allowed."""
+        wave = self.wave
+        return wave is not None and wave.is_canary and any(not self.outcomes[name].is_ok for name in wave.shard_ids)
 
     def _may_begin(self, wave: Wave) -> bool:
         if wave.number == 1:

@@ -74,11 +74,12 @@ def test_waves_run_one_after_the_other(fleet: Fleet, project: Project) -> None:
     assert len([event for event in seen if isinstance(event, RevisionFinished)]) == 2 * len(NAMES)
 
 
-def test_a_failing_canary_stops_the_run(fleet: Fleet, project: Project) -> None:
+@pytest.mark.parametrize("max_failures", [1, 3, None])
+def test_a_failing_canary_stops_the_run(max_failures: int | None, fleet: Fleet, project: Project) -> None:
     in_shard(fleet.shards["n3"], IN_THE_WAY)
     in_shard(fleet.shards["n3"], "create table alembic_version (version_num varchar(32) not null primary key)")
     in_shard(fleet.shards["n3"], "insert into alembic_version values ('r1')")
-    rollout = migrate_fleet(fleet, project.scripts(), rules=ONE_BY_ONE, max_failures=1)
+    rollout = migrate_fleet(fleet, project.scripts(), rules=ONE_BY_ONE, max_failures=max_failures)
     outcomes = {outcome.shard_id: outcome for outcome in rollout}
     assert {name: outcome.is_ok for name, outcome in outcomes.items()} == {"n3": False}
     assert rollout.not_started == ["n0", "n1", "n2", "n4"]
