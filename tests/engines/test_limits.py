@@ -89,7 +89,7 @@ def test_fails_when_a_lock_is_never_free(project: Project, asia: LiveShard, data
     with Application(asia), pytest.raises(MigrationFailed) as caught:
         upgrade(asia, project.scripts(), terms=terms, on_event=seen.append)
     assert caught.value.revision == "r2"
-    assert caught.value.facts[0] == ("locked by others, tried 2 times: ALTER TABLE cities ADD COLUMN tag VARCHAR(9)")
+    assert caught.value.facts[1] == ("locked by others, tried 2 times: ALTER TABLE cities ADD COLUMN tag VARCHAR(9)")
     assert sum(isinstance(event, Retried) for event in seen) == 1
     assert caught.value.to == ("r1",)
     assert upgrade(asia, project.scripts()).to == ("r2",)

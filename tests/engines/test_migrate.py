@@ -380,7 +380,7 @@ def test_env_py_that_swallows_errors_is_found_out(project: Project, databases: D
         assert "nowhere" in outcome.error.message
         assert outcome.error.revision == "r2"
         assert outcome.error.to == ("r1",)
-        assert "still at `r1`" in outcome.error.facts[0]
+        assert "still at `r1`" in outcome.error.facts[-1]
 
 
 def test_env_py_that_runs_nothing_is_found_out(project: Project, databases: Databases) -> None:
@@ -445,7 +445,7 @@ def test_failed_revision_leaves_nothing(env: str, project: Project, databases: D
     )
     for outcome in run(fleet, project.scripts()).values():
         assert outcome.error.message == "revision `r2` failed: LookupError: at the third statement"
-        assert outcome.error.facts == ("rolled back: still at `r1`",)
+        assert outcome.error.facts == ("`r2.py`, line 11", "rolled back: still at `r1`")
     for live in fleet.shards.values():
         with live.engine.connect() as connection:
             assert table_names(connection) == ["alembic_version", "cities"]
@@ -461,8 +461,8 @@ def test_mysql_says_how_much_of_a_failed_revision_is_done(project: Project, mysq
     project.write_revision("r1", None, CREATE + "op.execute('insert into nowhere values (1)')")
     for outcome in run(fleet, project.scripts()).values():
         assert outcome.error.is_half_done
-        assert outcome.error.facts == (
-            "the first statement is done, and the next run of `r1` goes on behind; still at no revision",
+        assert outcome.error.facts[-1] == (
+            "the first statement is done, and the next run of `r1` goes on behind; still at no revision"
         )
 
 
@@ -621,7 +621,7 @@ op.execute("insert into cities (id, name) values (1, 'x')")
     for outcome in run(fleet, project.scripts()).values():
         assert outcome.error.to == ("r1",)
         assert outcome.error.is_half_done
-        assert "autocommit_block" in outcome.error.facts[0]
+        assert "autocommit_block" in outcome.error.facts[-1]
     for live in fleet.shards.values():
         assert in_shard(live, "select id from cities order by id") == [(1,), (2,), (3,)]
 
