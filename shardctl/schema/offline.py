@@ -18,6 +18,7 @@ from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext, RevisionStep, StampStep
 from sqlalchemy import Connection
+from sqlalchemy.schema import CreateTable
 
 from shardctl.errors import ShardctlError, ShardError
 from shardctl.fleet import Fleet, LiveShard, Outcome
@@ -162,6 +163,13 @@ class _OfflineEnvironment(EnvironmentContext):
         options |= {"connection": None, "dialect_name": None, "version_table_schema": None}
         options |= {"as_sql": True, "starting_rev": None, "output_buffer": self._buffer}
         super().configure(**options | offline_options(self._shard))
+        table = self.get_context()._version
+
+        def create(bind: Any, **options: Any) -> None:
+            bind.execute(CreateTable(table, if_not_exists=True))
+
+        # Alembic takes a shard without a revision for one without the table: after a downgrade to base it is there.
+        table.create = create  # type: ignore[assignment,method-assign]
 
     def failure(self, error: BaseException | None) -> ShardctlError:
         """Return the error for a script that could not be rendered."""

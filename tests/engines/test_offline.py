@@ -141,6 +141,16 @@ def test_a_script_for_a_part_of_the_way(kind: str, databases_of_kind: Databases,
         assert in_shard(live, "select version_num from alembic_version") == [("r1",)]
 
 
+def test_a_script_for_a_shard_that_was_downgraded_to_base(
+    kind: str, databases_of_kind: Databases, project: Project
+) -> None:
+    fleet = placed(project, kind, databases_of_kind)
+    for name, live in fleet.shards.items():
+        in_shard(live, "create table alembic_version (version_num varchar(32) not null primary key)")
+        run_elsewhere(live, scripts_of(fleet, project, Goal())[name])
+        assert in_shard(live, "select version_num from alembic_version") == [("r2",)]
+
+
 def test_scripts_go_to_their_own_shard(kind: str, databases_of_kind: Databases, project: Project) -> None:
     fleet = placed(project, kind, databases_of_kind)
     engine, _, what = kind.partition(" ")
