@@ -28,6 +28,8 @@ from tests.fixtures.projects import GENERIC_ENV, Project, create_places, in_shar
 
 __all__ = ["open_app"]
 
+pytestmark = pytest.mark.slow  # an interpreter for each shard
+
 CITIES = "op.create_table('cities', sa.Column('id', sa.Integer(), primary_key=True), sa.Column('number', sa.Integer()))"
 LONG = {
     "postgresql": "select pg_sleep(6)",

@@ -17,6 +17,8 @@ from shardctl.schema.waves import Rules, Wave, WaveSize
 from tests.fixtures.engines import Databases
 from tests.fixtures.projects import Project, create_places, in_shard, migrate_fleet, place_shards, plan_fleet
 
+pytestmark = pytest.mark.slow  # five databases for each test
+
 NAMES = ["n0", "n1", "n2", "n3", "n4"]
 CREATE = "op.create_table('cities', sa.Column('id', sa.Integer(), primary_key=True), sa.Column('name', sa.String(9)))"
 IN_THE_WAY = "create table zips (id int)"

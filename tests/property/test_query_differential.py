@@ -142,6 +142,8 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[tuple[Fleet
 
 
 COUNTS: Counter[str] = Counter()
+RAN: set[str] = set()
+"""The tests that counted: another process may run one of them."""
 EXAMPLES = int(os.environ.get("SHARDCTL_TEST_EXAMPLES", "0"))
 """Statements for each test, in place of its own number; `--hypothesis-seed` repeats a run."""
 
@@ -150,6 +152,7 @@ EXAMPLES = int(os.environ.get("SHARDCTL_TEST_EXAMPLES", "0"))
 @given(sql=statements("sqlite"), which=st.integers(0, 4))
 def test_random_statements_on_sqlite(pairs: list[tuple[Fleet, LiveShard]], sql: str, which: int) -> None:
     fleet, one = pairs[which]
+    RAN.add("any")
     COUNTS[compare(fleet, one, sql)] += 1
 
 
@@ -157,12 +160,13 @@ def test_random_statements_on_sqlite(pairs: list[tuple[Fleet, LiveShard]], sql: 
 @given(sql=gathered("sqlite"), which=st.integers(0, 4))
 def test_random_gathered_statements_on_sqlite(pairs: list[tuple[Fleet, LiveShard]], sql: str, which: int) -> None:
     fleet, one = pairs[which]
+    RAN.add("gathered")
     COUNTS[compare(fleet, one, sql, is_ordered=False)] += 1
 
 
 def test_the_random_statements_are_hardly_ever_refused() -> None:
     """Where everything is refused, nothing is compared."""
-    if COUNTS:
+    if len(RAN) == 2:
         check_counts("sqlite", COUNTS)
 
 
@@ -176,7 +180,7 @@ def check_counts(engine: str, counts: Counter[str]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("databases", "examples"), [("sqlite", 500), ("postgresql", 150), ("mysql", 150)], indirect=["databases"]
+    ("databases", "examples"), [("sqlite", 400), ("postgresql", 100), ("mysql", 100)], indirect=["databases"]
 )
 def test_random_statements(databases: Databases, examples: int) -> None:
     with both(databases, rows(7, 90)) as (fleet, one):
