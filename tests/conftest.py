@@ -7,3 +7,8 @@ for variable in ("FORCE_COLOR", "GITHUB_ACTIONS", "PY_COLORS", "TERMINAL_WIDTH",
     os.environ.pop(variable, None)
 
 pytest_plugins = ["tests.fixtures.engines", "tests.fixtures.cli"]
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Run two workers on each core (`-n auto`): half of the time a test waits for a server or a disk."""
+    return 2 * (os.cpu_count() or 1)

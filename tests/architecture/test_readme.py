@@ -89,6 +89,7 @@ def stand_in_for_venv(workspace: Workspace) -> None:
         (venv / stamp).touch()
 
 
+@pytest.mark.slow
 def test_the_readme_shows_what_happens(workspace: Workspace) -> None:
     found = [read_commands(block) for block in blocks("console")]
     assert any(found), "the README has no console block"

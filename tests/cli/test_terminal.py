@@ -145,6 +145,7 @@ def test_the_prompt_answers_completes_and_survives_errors(filled: Workspace) -> 
     assert re.search(r"weather_locations +\d+ +\d+ +\d+ +\d+ +\d+", text)
 
 
+@pytest.mark.slow
 def test_the_prompt_takes_several_lines_and_commands(filled: Workspace) -> None:
     map_file = filled.folder / "shardctl.toml"
     map_file.write_text('queries = { cities = "SELECT city FROM weather_locations" }\n' + map_file.read_text())
@@ -170,6 +171,7 @@ def test_the_prompt_takes_several_lines_and_commands(filled: Workspace) -> None:
     assert "SELECT max(temperature)" in (filled.folder / ".local/state/shardctl/history").read_text()
 
 
+@pytest.mark.slow
 def test_a_long_result_goes_through_the_pager(filled: Workspace) -> None:
     filled.environ["PAGER"] = "head -n 3; echo the pager was here"
     rows = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 99) SELECT i FROM n;"
@@ -244,6 +246,7 @@ def test_shards_at_work_are_shown_with_their_revision(filled: Workspace) -> None
     assert text.count("upgraded") == 4
 
 
+@pytest.mark.slow
 def test_a_downgrade_asks_for_the_name_of_the_shard(filled: Workspace) -> None:
     arguments = ("migrate", "downgrade", "-1", "--shard", "asia")
     for answer in ("y\n", "europe\n", "\n"):
