@@ -66,6 +66,16 @@ class Rollout:
 
     Ending the iteration early starts no further shard and no further revision. Statements that run are cancelled where
     the revision is then rolled back; where CREATE and ALTER cannot be (MySQL), the revisions that run are waited for.
+
+    Args:
+        fleet: The shards' fleet.
+        plan: What runs; a shard whose revisions are others by then is refused.
+        scripts: The project's revisions, those that the plan was made of.
+        policy: How it goes on.
+        gate: Asked before each wave after the first.
+        on_event: Told what happens, from several threads.
+        on_wait: Told which shards are waited for, when the run is interrupted.
+        upgrade_one: Brings one shard to the goal; `Isolation.upgrade` does so in a process of its own.
     """
 
     def __init__(
@@ -183,41 +193,6 @@ class Rollout:
             self.outcomes[outcome.shard_id] = outcome
         self._tell(ShardFinished(outcome.shard_id, outcome))
         return outcome
-
-
-def migrate(
-    fleet: Fleet,
-    plan: MigrationPlan,
-    scripts: Scripts,
-    *,
-    policy: Policy | None = None,
-    gate: Gate | None = None,
-    on_event: OnRunEvent | None = None,
-    on_wait: OnWait | None = None,
-    upgrade_one: Upgrade = upgrade,
-) -> Rollout:
-    """Return the run of a plan, which iterating over it starts.
-
-    Args:
-        fleet: The shards' fleet.
-        plan: What runs; a shard whose revisions are others by then is refused.
-        scripts: The project's revisions, those that the plan was made of.
-        policy: How it goes on.
-        gate: Asked before each wave after the first.
-        on_event: Told what happens, from several threads.
-        on_wait: Told which shards are waited for, when the run is interrupted.
-        upgrade_one: Brings one shard to the goal; `Isolation.upgrade` does so in a process of its own.
-    """
-    return Rollout(
-        fleet,
-        plan,
-        scripts,
-        policy=policy,
-        gate=gate,
-        on_event=on_event,
-        on_wait=on_wait,
-        upgrade_one=upgrade_one,
-    )
 
 
 def _unmoved(shard: LiveShard, plan: ShardPlan) -> Outcome[MigrationResult]:

@@ -12,7 +12,7 @@ from shardctl.fleet import Fleet
 from shardctl.schema.events import Event, RevisionFinished, RevisionStarted
 from shardctl.schema.goals import Direction, Goal
 from shardctl.schema.plan import size_of, survey_sizes
-from shardctl.schema.rollout import Policy, Rollout, ShardFinished, ShardStarted, WaveStarted, migrate
+from shardctl.schema.rollout import Policy, Rollout, ShardFinished, ShardStarted, WaveStarted
 from shardctl.schema.waves import Rules, Wave, WaveSize
 from tests.fixtures.engines import Databases
 from tests.fixtures.projects import Project, create_places, in_shard, migrate_fleet, place_shards, plan_fleet
@@ -136,7 +136,7 @@ def test_a_shard_that_changed_since_the_plan_is_refused(fleet: Fleet, project: P
     in_shard(fleet.shards["n1"], "create table alembic_version (version_num varchar(32) not null primary key)")
     in_shard(fleet.shards["n1"], "insert into alembic_version values ('r1')")
     outcomes = {
-        outcome.shard_id: outcome for outcome in migrate(fleet, plan, scripts, policy=Policy(max_failures=None))
+        outcome.shard_id: outcome for outcome in Rollout(fleet, plan, scripts, policy=Policy(max_failures=None))
     }
     error = outcomes.pop("n1").error
     assert isinstance(error, Refused)

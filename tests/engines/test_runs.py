@@ -12,7 +12,7 @@ from shardctl.schema.fingerprint import read_fingerprints
 from shardctl.schema.goals import UPGRADE_TO_HEAD
 from shardctl.schema.plan import plan_migration, survey_revisions
 from shardctl.schema.revisions import Scripts
-from shardctl.schema.rollout import Policy, migrate
+from shardctl.schema.rollout import Policy, Rollout
 from shardctl.schema.runs import Run, Wanted, read_history, runs_of
 from tests.fixtures.engines import Databases
 from tests.fixtures.projects import GENERIC_ENV, Project, create_places, in_shard, place_shards
@@ -49,7 +49,7 @@ def upgrade(fleet: Fleet, scripts: Scripts, names: list[str] | None = None) -> N
     shards = [fleet.shards[name] for name in names or NAMES]
     found = {outcome.shard_id: outcome for outcome in survey_revisions(fleet, shards, scripts)}
     plan = plan_migration(UPGRADE_TO_HEAD, [found[live.shard_id] for live in shards], scripts)
-    for _ in migrate(fleet, plan, scripts, policy=Policy(max_failures=None)):
+    for _ in Rollout(fleet, plan, scripts, policy=Policy(max_failures=None)):
         pass
 
 

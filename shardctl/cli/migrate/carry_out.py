@@ -57,11 +57,11 @@ def _confirm(plan: MigrationPlan) -> None:
 
 def _run(prepared: Prepared, request: Request) -> Report:
     from shardctl.schema.apply import upgrade
-    from shardctl.schema.rollout import migrate
+    from shardctl.schema.rollout import Rollout
 
     audience = Audience()
     gate = Gate() if request.confirm_each_wave else None
-    rollout = migrate(
+    rollout = Rollout(
         prepared.fleet,
         prepared.plan,
         prepared.scripts,
