@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from shardctl.cli import diagnostics, options, output
+from shardctl.cli.options import OnError
 from shardctl.cli.output import Format
 from shardctl.cli.progress import collect
 from shardctl.cli.project import open_fleet, select, without_offline, writable
@@ -17,13 +17,6 @@ from shardctl.errors import ConfigError, Interrupted, PartialFailure, Refused, S
 if TYPE_CHECKING:
     from shardctl.fleet import LiveShard, Outcome
     from shardctl.query.execute import Executed, Execution
-
-
-class OnError(StrEnum):
-    """What happens to the other shards when one fails."""
-
-    STOP = "stop"
-    CONTINUE = "continue"
 
 
 def exec_(
@@ -44,7 +37,7 @@ def exec_(
         OnError | None,
         typer.Option("--on-error", help="Whether others are begun after one failed; stop, with --write."),
     ] = None,
-    jobs: Annotated[int, typer.Option("-j", "--jobs", min=1, max=32, help="Shards at work at one time.")] = 32,
+    jobs: options.Jobs = 32,
     timeout: options.Timeout = None,
     dry_run: options.DryRun = False,
     yes: options.Yes = False,
