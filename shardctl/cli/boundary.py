@@ -63,8 +63,12 @@ class Boundary(TyperGroup):
 def _no_text(error: UnicodeEncodeError) -> int:
     """Python stands surrogates for the bytes of an argument, or of standard input, that are not in its encoding."""
     found = re.search("[\udc80-\udcff]", error.object)
-    if found is None:
+    if found is None and "utf" in error.encoding.lower():
         return _bug(error)
+    if found is None:
+        named = f"`{error.object[error.start]}` cannot be written in this locale's encoding, {error.encoding}"
+        diagnostics.error(ConfigError(named, hint="set `PYTHONUTF8=1`, or a locale of UTF-8"))
+        return ExitCode.USAGE
     diagnostics.error(ConfigError(f"the byte 0x{ord(found[0]) - 0xDC00:02x} in what was given is not UTF-8 text"))
     return ExitCode.USAGE
 

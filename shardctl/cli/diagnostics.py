@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -30,9 +31,15 @@ def is_watched() -> bool:
     return sys.stderr.isatty()
 
 
+def can_redraw() -> bool:
+    """Say whether a person watches stderr on a terminal where lines that were printed can change."""
+    return sys.stderr.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
+
+
 def say(text: str) -> None:
     """Print one line."""
-    print(text, file=sys.stderr, flush=True)
+    sys.stderr.write(f"{text}\n")  # not print(), whose separate line end comes behind another thread's line
+    sys.stderr.flush()
 
 
 def error(failure: ShardctlError, *, label: str = "error") -> None:
@@ -52,16 +59,16 @@ def error(failure: ShardctlError, *, label: str = "error") -> None:
 @contextmanager
 def working(text: str) -> Iterator[None]:
     """Show on a terminal that something is being done."""
-    if sys.stderr.isatty() and "rich.console" not in sys.modules:  # whose import takes longer than a person is patient
+    if can_redraw() and "rich.console" not in sys.modules:  # whose import takes longer than a person is patient
         print(f"{text} …", end="\r", file=sys.stderr, flush=True)
-    with console().status(text) if sys.stderr.isatty() else nullcontext():
+    with console().status(text) if can_redraw() else nullcontext():
         yield
 
 
 @contextmanager
 def counting(doing: str, total: int) -> Iterator[Callable[[str | None], None]]:
     """Count what is done: on a terminal in one live line, elsewhere by a line for each that is described."""
-    if not sys.stderr.isatty():
+    if not can_redraw():
         yield lambda line: say(line) if line else None
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -92,15 +99,21 @@ def confirm_typed(question: str, expected: str, *, flag: str = "--yes") -> None:
         Refused: Another one was typed, or there is no terminal to ask on.
     """
     _check_terminal(flag)
-    print(f"{question} ", end="", file=sys.stderr, flush=True)
-    if sys.stdin.readline().strip() != expected:
+    if _answer(question) != expected:
         raise Refused("declined: nothing was changed")
 
 
 def ask(question: str) -> bool:
     """Ask a question, and say whether the answer is yes."""
-    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
+    return _answer(f"{question} [y/N]").lower() in ("y", "yes")
+
+
+def _answer(question: str) -> str:
+    print(f"{question} ", end="", file=sys.stderr, flush=True)
+    line = sys.stdin.readline()
+    if not line:  # ^D leaves the cursor behind the question
+        say("")
+    return line.strip()
 
 
 def _check_terminal(flag: str) -> None:

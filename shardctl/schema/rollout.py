@@ -33,6 +33,14 @@ class WaveStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class WaveAwaited:
+    """A wave starts after a pause."""
+
+    wave: Wave
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class ShardStarted(Event):
     """A shard is at work."""
 
@@ -58,7 +66,8 @@ class Policy:
     """For each shard."""
 
 
-OnRunEvent = Callable[[Event | WaveStarted], None]
+RunEvent = Event | WaveStarted | WaveAwaited
+OnRunEvent = Callable[[RunEvent], None]
 
 
 class Rollout:
@@ -150,7 +159,9 @@ class Rollout:
             return True
         if self._gate is not None and not self._gate(wave):
             return False
-        time.sleep(self._policy.pause_s)
+        if self._policy.pause_s:
+            self._tell(WaveAwaited(wave, self._policy.pause_s))
+            time.sleep(self._policy.pause_s)
         return True
 
     def _run_wave(self, wave: Wave) -> Iterator[Outcome[MigrationResult]]:

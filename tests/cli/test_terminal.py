@@ -281,6 +281,38 @@ def test_each_wave_is_confirmed(filled: Workspace) -> None:
     assert re.search(r"3 +south_america .*not started", text)
 
 
+def test_the_end_of_input_declines_a_wave_on_a_line_of_its_own(filled: Workspace) -> None:
+    filled.write("migrations/versions/0003.py", NAP_REVISION.replace("0.7", "0"))
+    text, code = at_terminal(
+        filled,
+        *("migrate", "--all-shards", "--yes", "--canary", "asia", "--confirm-each-wave"),
+        steps=[(r"go on with wave 2: north_america, europe, south_america\? \[y/N\]", "\x04")],
+    )
+    assert code == 5
+    assert re.search(r"\? \[y/N\] \nwave +shard", text)
+    assert "hint: run the same command again; shards that are done are skipped" in text
+
+
+def test_a_pause_between_waves_is_shown(filled: Workspace) -> None:
+    filled.write("migrations/versions/0003.py", NAP_REVISION.replace("0.7", "0"))
+    arguments = ("migrate", "--yes", "--shard", "asia", "--shard", "europe", "--wave-size", "1", "--pause", "2")
+    text, code = at_terminal(filled, *arguments)
+    assert code == 0
+    assert re.search(r"wave 2 starts in 2 s, of which passed: 0:00:0[12]", text)
+
+
+def test_a_terminal_that_cannot_redraw_shows_a_line_for_each_shard(filled: Workspace) -> None:
+    filled.write("migrations/versions/0003.py", NAP_REVISION.replace("0.7", "0"))
+    filled.environ["TERM"] = "dumb"
+    arguments = ("migrate", "--yes", "--shard", "asia", "--shard", "europe", "--wave-size", "1", "--pause", "0.1")
+    text, code = at_terminal(filled, *arguments)
+    assert code == 0
+    assert re.match(
+        r"wave 1: asia\nasia: upgraded .* s\nwave 2 starts in 0.1 s\nwave 2: europe\neurope: upgraded .* s\nwave ",
+        text,
+    )
+
+
 def test_interrupting_a_query(filled: Workspace) -> None:
     endless = "with recursive n(i) as (select 1 union all select i + 1 from n) select max(i) from n"
     arguments = ("query", "--shard", "asia", endless)

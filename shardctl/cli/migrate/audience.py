@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -13,8 +12,7 @@ from shardctl.cli.output import Format
 
 if TYPE_CHECKING:
     from shardctl.cli.migrate.report import Report
-    from shardctl.schema.events import Event
-    from shardctl.schema.rollout import WaveStarted
+    from shardctl.schema.rollout import RunEvent
 
 
 class Audience:
@@ -22,9 +20,9 @@ class Audience:
 
     def __init__(self) -> None:
         self.record = Record()
-        self._listeners: list[Callable[[Event | WaveStarted], None]] = [self.record.take]
+        self._listeners: list[Callable[[RunEvent], None]] = [self.record.take]
 
-    def tell(self, event: Event | WaveStarted) -> None:
+    def tell(self, event: RunEvent) -> None:
         """Tell everybody."""
         for listener in self._listeners:
             listener(event)
@@ -46,7 +44,7 @@ class Audience:
             self._listeners.append(stream.take)
             yield
             stream.end()
-        elif sys.stderr.isatty() and not is_asked:
+        elif diagnostics.can_redraw() and not is_asked:
             from shardctl.cli.migrate.live import live
 
             with live(report.plan, report.doing) as take:
@@ -57,13 +55,15 @@ class Audience:
             yield
 
 
-def _say(event: Event | WaveStarted, report: Report) -> None:
-    from shardctl.schema.rollout import ShardFinished, WaveStarted
+def _say(event: RunEvent, report: Report) -> None:
+    from shardctl.schema.rollout import ShardFinished, WaveAwaited, WaveStarted
 
     match event:
         case WaveStarted():
             if len(report.plan.waves) > 1:
                 diagnostics.say(f"{event.wave.name}: {diagnostics.listed(event.wave.shard_ids)}")
+        case WaveAwaited():
+            diagnostics.say(f"{event.wave.name} starts in {event.seconds:g} s")
         case ShardFinished(shard_id, outcome):
             if shard_id in report.rollout.started:
                 took = f"{'in' if outcome.is_ok else 'after'} {outcome.seconds:.1f} s"

@@ -7,8 +7,7 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from shardctl.schema.events import Event
-    from shardctl.schema.rollout import WaveStarted
+    from shardctl.schema.rollout import RunEvent
 
 
 class Record:
@@ -19,7 +18,7 @@ class Record:
         self.retries: Counter[str] = Counter()
         self._lock = threading.Lock()
 
-    def take(self, event: Event | WaveStarted) -> None:
+    def take(self, event: RunEvent) -> None:
         """Keep what the report says of an event."""
         from shardctl.schema.events import Retried, RevisionFinished
 
@@ -36,7 +35,7 @@ class Record:
                     self.retries[event.shard_id] += 1
 
 
-def noteworthy(event: Event | WaveStarted) -> str | None:
+def noteworthy(event: RunEvent) -> str | None:
     """Return a line for an event that is out of the ordinary."""
     from shardctl.schema.events import HistoryNotKept, LockWaited, Retried, RevisionResumed
 

@@ -164,7 +164,8 @@ class Report:
         if self.is_interrupted:
             return self._interrupted()
         if self.is_declined:
-            return Refused(f"declined: {self._summary()}", facts=self._not_started())
+            hint = "run the same command again; shards that are done are skipped"
+            return Refused(f"declined: {self._summary()}", facts=self._not_started(), hint=hint)
         return self._failures(failed) if failed else None
 
     @property

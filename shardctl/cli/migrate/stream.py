@@ -13,8 +13,7 @@ from shardctl.cli import output
 
 if TYPE_CHECKING:
     from shardctl.cli.migrate.report import Report
-    from shardctl.schema.events import Event
-    from shardctl.schema.rollout import WaveStarted
+    from shardctl.schema.rollout import RunEvent
 
 
 class Stream:
@@ -28,13 +27,15 @@ class Stream:
         """Say what will run."""
         self._write("run_started", {"version": output.JSON_VERSION, **self._report.head()})
 
-    def take(self, event: Event | WaveStarted) -> None:
+    def take(self, event: RunEvent) -> None:
         """Write an event."""
-        from shardctl.schema.rollout import ShardFinished, WaveStarted
+        from shardctl.schema.rollout import ShardFinished, WaveAwaited, WaveStarted
 
         match event:
             case WaveStarted():
                 self._write("wave_started", {"wave": event.wave.number, "shards": list(event.wave.shard_ids)})
+            case WaveAwaited():
+                self._write("wave_awaited", {"wave": event.wave.number, "seconds": event.seconds})
             case ShardFinished():
                 self._write("shard_finished", self._report.entry(event.shard_id))
             case _:
