@@ -62,9 +62,6 @@ complete_canary = _from_shard_map(
     ]
 )
 
-PROJECT = "Project"
-SHARDS = "Shards"
-
 Config = Annotated[
     Path | None,
     typer.Option("-c", "--config", envvar="SHARDCTL_CONFIG", help="The shard map, in place of the nearest one."),

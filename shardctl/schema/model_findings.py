@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from alembic.operations.ops import MigrateOperation, MigrationScript, OpContainer
+from alembic.operations.ops import MigrationScript
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import CheckConstraint, Enum, Index, MetaData, Table
 from sqlalchemy.schema import AddConstraint, CreateIndex
@@ -26,19 +26,6 @@ _MODIFIED = {
     "modify_default": "column",
     "modify_comment": "comment",
 }
-
-
-def leaf_operations(script: MigrationScript) -> list[MigrateOperation]:
-    """Return the operations of an upgrade, those on one table as well."""
-    return [leaf for container in script.upgrade_ops_list for leaf in _leaves(container)]
-
-
-def _leaves(container: OpContainer) -> Iterator[MigrateOperation]:
-    for operation in container.ops:
-        if isinstance(operation, OpContainer):
-            yield from _leaves(operation)
-        else:
-            yield operation
 
 
 def findings_of(

@@ -68,7 +68,6 @@ class Change:
     new_type: Any = None
     is_nullable: bool = True
     has_default: bool = False
-    is_constant_default: bool = True
     default: str = ""
     generated: str = ""
     """`identity`, `stored` or `virtual`."""

@@ -98,7 +98,6 @@ def _add_column(operation: ops.AddColumnOp, dialect: Dialect) -> Iterator[Change
         new_type=column.type,
         is_nullable=bool(column.nullable),
         has_default=column.server_default is not None and not generated,
-        is_constant_default=_is_constant(column.server_default),
         default=default,
         generated=generated,
         is_unique=bool(column.unique),
@@ -251,11 +250,6 @@ def _cascades(key: Any) -> bool:
 
 def _is_not_valid(key: Any) -> bool:
     return bool(key.dialect_kwargs.get("postgresql_not_valid"))
-
-
-def _is_constant(default: Any) -> bool:
-    argument = getattr(default, "arg", None)
-    return default is None or isinstance(argument, str)
 
 
 def _rendered_default(default: Any, dialect: Dialect) -> str:

@@ -97,7 +97,6 @@ def _alter_table(found: re.Match[str], statement: str) -> Iterator[Change]:
 
 def _add_column(found: re.Match[str], action: str) -> Change:
     default = re.search(r"\bDEFAULT (.*?)(?= NOT NULL| NULL| UNIQUE| CHECK| REFERENCES|$)", action, re.IGNORECASE)
-    said = default[1] if default else ""
     generated = ""
     if re.search(r"\bGENERATED\b.*\bIDENTITY\b|\bAUTO_INCREMENT\b|\b(?:BIG|SMALL)?SERIAL\b", action, re.IGNORECASE):
         generated = "identity"
@@ -108,8 +107,7 @@ def _add_column(found: re.Match[str], action: str) -> Change:
         name=_plain(found["name"]),
         is_nullable=re.search(r"\bNOT NULL\b", action, re.IGNORECASE) is None,
         has_default=default is not None,
-        is_constant_default=not re.search(r"\(|\bCURRENT_", said, re.IGNORECASE),
-        default=said,
+        default=default[1] if default else "",
         generated=generated,
         is_unique=re.search(r"\bUNIQUE\b", action, re.IGNORECASE) is not None,
     )
