@@ -16,16 +16,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from shardctl.errors import ShardctlError
 from shardctl.fleet import LiveShard
 from shardctl.schema import events
-from shardctl.schema.fitness import adopt_command as adopt_command
-from shardctl.schema.fitness import counted as counted
-from shardctl.schema.fitness import refuse_changed
-from shardctl.schema.fitness import refuse_unfit as refuse_unfit
+from shardctl.schema.fitness import refuse_changed, refuse_unfit
 from shardctl.schema.goals import UPGRADE_TO_HEAD, Goal
 from shardctl.schema.history import Scribe
 from shardctl.schema.limits import Terms
-from shardctl.schema.results import MigrationFailed as MigrationFailed
-from shardctl.schema.results import MigrationResult as MigrationResult
-from shardctl.schema.results import failure
+from shardctl.schema.results import MigrationResult, failure
 from shardctl.schema.revisions import Scripts, read_revisions, read_standing
 from shardctl.schema.run_env import check_place, version_table_of
 from shardctl.schema.shard_run import ShardRun

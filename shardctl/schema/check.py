@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from shardctl.errors import ConfigError
 from shardctl.fleet import Fleet, Outcome
-from shardctl.schema.apply import counted
 from shardctl.schema.comparison import Drift, find_drift
 from shardctl.schema.fingerprint import Fingerprint
+from shardctl.schema.fitness import counted
 from shardctl.schema.revisions import Scripts, ShardRevision, Standing
 
 

@@ -23,7 +23,8 @@ from shardctl.fleet import Fleet, LiveShard, Outcome
 from shardctl.fleet.engines import unpooled
 from shardctl.fleet.fan_out import MAX_JOBS
 from shardctl.fleet.live_shard import driver_line
-from shardctl.schema.apply import adopt_command, counted, refuse_unfit, upgrade
+from shardctl.schema.apply import upgrade
+from shardctl.schema.fitness import adopt_command, counted, refuse_unfit
 from shardctl.schema.proxies import context_local_proxies
 from shardctl.schema.revisions import Scripts, ShardRevision, Standing
 from shardctl.schema.run_env import shard_revision

@@ -10,8 +10,8 @@ from sqlalchemy import Table, inspect
 from shardctl.errors import ShardctlError, ShardUnreachable
 from shardctl.fleet import Fleet, LiveShard, Outcome
 from shardctl.fleet.engines import unpooled
-from shardctl.schema.apply import counted
 from shardctl.schema.create import InitPlan
+from shardctl.schema.fitness import counted
 from shardctl.schema.goals import UPGRADE_TO_HEAD
 from shardctl.schema.revisions import ShardRevision, Standing
 from shardctl.schema.run_env import shard_revision

@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 
 from shardctl.fleet import Fleet, LiveShard, Outcome
 from shardctl.fleet.fan_out import MAX_JOBS, run_one
-from shardctl.schema.apply import MigrationResult, upgrade
+from shardctl.schema.apply import upgrade
 from shardctl.schema.events import Event
 from shardctl.schema.limits import Terms
 from shardctl.schema.plan import MigrationPlan, ShardPlan
 from shardctl.schema.proxies import context_local_proxies
+from shardctl.schema.results import MigrationResult
 from shardctl.schema.revisions import Scripts
 from shardctl.schema.watch import OnWait, Watch
 from shardctl.schema.waves import Wave

@@ -10,10 +10,11 @@ from sqlalchemy import create_engine, select, text
 
 from shardctl.errors import Refused, ShardError
 from shardctl.fleet import LiveShard
-from shardctl.schema.apply import MigrationResult, upgrade
+from shardctl.schema.apply import upgrade
 from shardctl.schema.events import Event, HistoryNotKept, RevisionFinished, RevisionStarted
 from shardctl.schema.goals import Direction, Goal
 from shardctl.schema.history import HISTORY, who
+from shardctl.schema.results import MigrationResult
 from tests.fixtures.engines import Databases
 from tests.fixtures.projects import Project, create_places, in_shard, place_shards, table_names
 

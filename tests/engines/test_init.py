@@ -17,10 +17,11 @@ from sqlalchemy import Column, ForeignKey, Integer, MetaData, String, Table, cre
 from examples.weather.models import Base
 from shardctl.errors import ShardUnreachable
 from shardctl.fleet import Fleet, Outcome, connect
-from shardctl.schema.apply import MigrationFailed, upgrade
+from shardctl.schema.apply import upgrade
 from shardctl.schema.create import InitResult, init, plan_init
 from shardctl.schema.goals import Goal
 from shardctl.schema.needs import survey_needs
+from shardctl.schema.results import MigrationFailed
 from shardctl.schema.revisions import Scripts, Standing, load_scripts
 from shardctl.schema.run_env import shard_revision
 from shardctl.topology.model import Shard, ShardedTable, ShardMap

@@ -16,9 +16,10 @@ from sqlalchemy import inspect, make_url
 
 from shardctl.errors import Interrupted, Refused, ShardctlError
 from shardctl.fleet import Fleet
-from shardctl.schema.apply import MigrationFailed, upgrade
+from shardctl.schema.apply import upgrade
 from shardctl.schema.goals import UPGRADE_TO_HEAD
 from shardctl.schema.isolation import Isolation
+from shardctl.schema.results import MigrationFailed
 from shardctl.schema.revisions import read_revisions
 from tests.fixtures.apps import Opener, open_app
 from tests.fixtures.cli import Workspace

@@ -9,11 +9,12 @@ from sqlalchemy import select
 
 from shardctl.errors import Refused
 from shardctl.fleet import LiveShard
-from shardctl.schema.apply import MigrationFailed, upgrade
+from shardctl.schema.apply import upgrade
 from shardctl.schema.events import Event, RevisionResumed
 from shardctl.schema.goals import Direction, Goal
 from shardctl.schema.history import JOURNAL
 from shardctl.schema.journal import HalfApplied
+from shardctl.schema.results import MigrationFailed
 from tests.fixtures.engines import Databases
 from tests.fixtures.projects import Project, create_places, in_shard, place_shards
 

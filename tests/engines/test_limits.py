@@ -10,10 +10,11 @@ import pytest
 from sqlalchemy import text
 
 from shardctl.fleet import LiveShard
-from shardctl.schema.apply import MigrationFailed, upgrade
+from shardctl.schema.apply import upgrade
 from shardctl.schema.events import Event, Retried
 from shardctl.schema.goals import Goal
 from shardctl.schema.limits import FIRST_PAUSE_S, LONGEST_PAUSE_S, Terms, pause_s
+from shardctl.schema.results import MigrationFailed
 from tests.fixtures.engines import Databases
 from tests.fixtures.projects import GENERIC_ENV, Project, create_places, in_shard, place_shards
 

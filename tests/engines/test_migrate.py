@@ -17,9 +17,10 @@ from sqlalchemy import create_engine, inspect, text
 
 from shardctl.errors import Abandoned, ConfigError, Refused
 from shardctl.fleet import Fleet, Outcome
-from shardctl.schema.apply import MigrationFailed, MigrationResult, upgrade
+from shardctl.schema.apply import upgrade
 from shardctl.schema.events import RevisionStarted
 from shardctl.schema.goals import Goal
+from shardctl.schema.results import MigrationFailed, MigrationResult
 from shardctl.schema.revisions import Scripts, Standing, read_revisions
 from shardctl.schema.run_env import env_url, shard_revision
 from shardctl.schema.watch import Watch

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Engine, create_engine, text
 
 from shardctl.fleet import Fleet, Outcome
-from shardctl.schema.apply import MigrationResult
+from shardctl.schema.results import MigrationResult
 from tests.fixtures.engines import Databases, server_url
 from tests.fixtures.histories import Revision, run_stock, state_of, write_history
 from tests.fixtures.projects import GENERIC_ENV, Project, create_places, in_shard, migrate_fleet, place_shards

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from shardctl.fleet import Fleet, Outcome
-from shardctl.schema.apply import MigrationResult
+from shardctl.schema.results import MigrationResult
 from shardctl.schema.revisions import Scripts
 from tests.fixtures.engines import Databases, server_url
 from tests.fixtures.histories import busy_history, run_stock, state_of, write_history

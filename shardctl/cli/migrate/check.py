@@ -42,8 +42,8 @@ def check(
     """
     fleet = open_fleet(config, app)
     asked, offline = without_offline(select(fleet, shards=shard, labels=label, exclude=exclude))
-    from shardctl.schema.apply import counted
     from shardctl.schema.check import find_drifted, find_lagging
+    from shardctl.schema.fitness import counted
     from shardctl.schema.revisions import load_scripts
     from shardctl.schema.status import read_all_revisions
 

@@ -116,7 +116,7 @@ def _pending(fleet: Fleet, selected: Sequence[LiveShard], scripts: Scripts) -> l
 def _summarize(report: Report, targets: Sequence[Target]) -> None:
     from collections import Counter
 
-    from shardctl.schema.apply import counted
+    from shardctl.schema.fitness import counted
 
     engines = ", ".join(dict.fromkeys(target.engine for target in targets))
     examined = f"{counted(len(report.examined), 'revision')} examined for {engines}"

@@ -31,7 +31,7 @@ def emit_plan(plan: MigrationPlan, format_: Format) -> None:
 
 def say_plan(plan: MigrationPlan) -> None:
     """Say what is about to run, one line for all shards that go the same way."""
-    from shardctl.schema.apply import counted
+    from shardctl.schema.fitness import counted
 
     by_path: dict[str, list[str]] = {}
     for shard in plan.to_run:

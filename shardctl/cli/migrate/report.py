@@ -12,8 +12,8 @@ from shardctl.errors import ExitCode, Interrupted, PartialFailure, Refused, Shar
 if TYPE_CHECKING:
     from shardctl.cli.migrate.record import Record
     from shardctl.fleet import Outcome
-    from shardctl.schema.apply import MigrationResult
     from shardctl.schema.plan import MigrationPlan, ShardPlan
+    from shardctl.schema.results import MigrationResult
     from shardctl.schema.revisions import Scripts
     from shardctl.schema.rollout import Rollout
 
