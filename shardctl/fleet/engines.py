@@ -18,6 +18,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from shardctl.errors import ConfigError, nearest_name
 from shardctl.fleet.backends import BACKENDS, Backend
 from shardctl.fleet.live_shard import LiveShard
+from shardctl.fleet.quoting import quoted_name
 from shardctl.topology.model import Shard, ShardMap
 
 SQLITE_MAX_ATTACHED = 10  # SQLITE_LIMIT_ATTACHED as SQLite and CPython are built: sqlite.org/limits.html
@@ -166,8 +167,7 @@ def _shared_bind(url: URL, shards: Iterable[Shard], shard_map: ShardMap, *, pool
 
     def attach(dbapi_connection: Any, record: object) -> None:
         for schema, file in files.items():
-            quoted = '"' + str(schema).replace('"', '""') + '"'
-            dbapi_connection.execute(f"ATTACH DATABASE ? AS {quoted}", (str(file),))
+            dbapi_connection.execute(f"ATTACH DATABASE ? AS {quoted_name(str(schema), 'sqlite')}", (str(file),))
 
     if files:
         event.listen(engine, "connect", attach)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from sqlglot import exp
 
 from shardctl.errors import ConfigError, QueryRefused, UnknownName
+from shardctl.fleet.quoting import quoted_name
 from shardctl.query.parse import Statement, parse, refuse
 
 if TYPE_CHECKING:
@@ -28,8 +29,7 @@ def quoted(name: str, engine: str, *, is_mixed: bool = False) -> str:
     """
     if is_mixed and _PLAIN.fullmatch(name):
         return name
-    mark = "`" if engine == "mysql" else '"'
-    return ".".join(mark + part.replace(mark, mark * 2) + mark for part in name.split("."))
+    return ".".join(quoted_name(part, engine) for part in name.split("."))
 
 
 def class_tables(models: Models | None) -> dict[str, str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from shardctl.errors import QueryRefused, ShardctlError, ShardError
 from shardctl.fleet import grouped_problems
+from shardctl.fleet.quoting import quoted_name
 from shardctl.query.asked import note
 from shardctl.query.engines import ENGINES, Engine, Row, ValueType
 from shardctl.query.engines.values import run_as_written
@@ -155,10 +156,9 @@ def _collations(
         wanted = [(i, column.probe) for i, column in enumerate(plan.merge.columns)]
     elif isinstance(plan.merge, RowMerge):
         # Of a column of `*` only the name is known.
-        quote = "`" if engine.name == "mysql" else '"'
         for key in plan.merge.keys:
             name = names[key.column] if key.column < len(names) else ""
-            wanted.append((key.column, key.probe or quote + name.replace(quote, quote * 2) + quote))
+            wanted.append((key.column, key.probe or quoted_name(name, engine.name)))
     return tuple(
         engine.collation(connection, probe, plan.source)
         if probe is not None and index < len(types) and types[index].is_text

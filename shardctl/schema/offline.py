@@ -23,6 +23,7 @@ from sqlalchemy.schema import CreateTable
 from shardctl.errors import ShardctlError, ShardError
 from shardctl.fleet import Fleet, LiveShard, Outcome
 from shardctl.fleet.live_shard import driver_line
+from shardctl.fleet.quoting import quoted_name
 from shardctl.schema.goals import Goal
 from shardctl.schema.plan import MigrationPlan, names_of
 from shardctl.schema.proxies import context_local_proxies, enter_env_py
@@ -117,9 +118,9 @@ def opening_statement(shard: LiveShard) -> str | None:
     """Return the statement that makes unqualified names the shard's own in a session of another tool."""
     schema = shard.shard.schema
     if shard.backend.name == "postgresql" and schema is not None:
-        return f"SET search_path TO {_quoted(shard, schema)}"
+        return f"SET search_path TO {quoted_name(schema, 'postgresql')}"
     if shard.backend.name == "mysql":
-        return f"USE {_quoted(shard, schema or str(shard.engine.url.database))}"
+        return f"USE {quoted_name(schema or str(shard.engine.url.database), 'mysql')}"
     return None
 
 
@@ -212,8 +213,3 @@ def _config(shard: LiveShard, scripts: Scripts, connection: Connection | None) -
     config = env_config(shard, scripts, connection)
     vars(config.cmd_opts)["sql"] = True
     return config
-
-
-def _quoted(shard: LiveShard, name: str) -> str:
-    quote = "`" if shard.backend.name == "mysql" else '"'
-    return quote + name.replace(quote, quote * 2) + quote

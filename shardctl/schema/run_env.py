@@ -17,6 +17,7 @@ from sqlalchemy import URL, Connection
 
 from shardctl.errors import ShardctlError, ShardError
 from shardctl.fleet import LiveShard
+from shardctl.fleet.quoting import quoted_name
 from shardctl.schema.confinement import confined
 from shardctl.schema.goals import UPGRADE_TO_HEAD, Goal
 from shardctl.schema.proxies import context_local_proxies, enter_env_py
@@ -167,8 +168,7 @@ def env_url(shard: LiveShard) -> URL:
     url, schema = shard.engine.url, shard.shard.schema
     if schema is None or url.get_backend_name() != "postgresql":
         return url
-    quoted = '"' + schema.replace('"', '""') + '"'
-    escaped = re.sub(r"([\\\s])", r"\\\1", quoted)
+    escaped = re.sub(r"([\\\s])", r"\\\1", quoted_name(schema, "postgresql"))
     before = url.query.get("options", "")
     before = before if isinstance(before, str) else " ".join(before)
     return url.update_query_dict({"options": f"{before} -csearch_path={escaped}".strip()})

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import event, text
 
 from shardctl.fleet.backends.server import committed, on_server
+from shardctl.fleet.quoting import quoted_name
 
 if TYPE_CHECKING:
     from sqlalchemy import URL, Connection, Engine
@@ -66,9 +67,8 @@ class MySQL:
         return False  # the schema is the database
 
     def use_schema(self, dbapi_connection: Any, schema: str) -> None:
-        quoted = schema.replace("`", "``")
         with closing(dbapi_connection.cursor()) as cursor:
-            cursor.execute(f"USE `{quoted}`")
+            cursor.execute(f"USE {quoted_name(schema, 'mysql')}")
 
     def begin_read_only(self, connection: Connection) -> None:
         connection.exec_driver_sql("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")

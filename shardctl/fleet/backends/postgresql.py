@@ -11,6 +11,7 @@ from sqlalchemy import inspect, text
 from sqlalchemy.schema import CreateSchema
 
 from shardctl.fleet.backends.server import on_server
+from shardctl.fleet.quoting import quoted_name
 
 if TYPE_CHECKING:
     from sqlalchemy import URL, Connection, Engine
@@ -67,11 +68,10 @@ class PostgreSQL:
         With any second schema in it, a version table found there would make an empty shard look migrated, and an ALTER
         of a missing table would fall through.
         """
-        quoted = '"' + schema.replace('"', '""') + '"'
         was_autocommit = dbapi_connection.autocommit
         dbapi_connection.autocommit = True
         cursor = dbapi_connection.cursor()
-        cursor.execute(f"SET SESSION search_path TO {quoted}")
+        cursor.execute(f"SET SESSION search_path TO {quoted_name(schema, 'postgresql')}")
         cursor.close()
         dbapi_connection.autocommit = was_autocommit
 

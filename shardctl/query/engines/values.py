@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from shardctl.errors import ShardError
+from shardctl.fleet.live_shard import driver_line
 from shardctl.query.parameters import with_values
 
 if TYPE_CHECKING:
@@ -42,3 +45,16 @@ def run_as_written(connection: Connection, sql: str) -> CursorResult[Any]:
     if statement is not None:
         return connection.execute(statement)
     return connection.exec_driver_sql(sql, execution_options={"no_parameters": True})
+
+
+@contextmanager
+def driver_errors(connection: Connection) -> Iterator[None]:
+    """Name errors of a driver that is used past SQLAlchemy.
+
+    Raises:
+        ShardError: The driver raised an error.
+    """
+    try:
+        yield
+    except connection.dialect.loaded_dbapi.Error as error:
+        raise ShardError(driver_line(error)) from error

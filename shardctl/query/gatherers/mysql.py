@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from shardctl.errors import QueryRefused, ShardError
 from shardctl.fleet.live_shard import driver_line
-from shardctl.query.engines.values import run_as_written
+from shardctl.fleet.quoting import quoted_name
+from shardctl.query.engines.values import driver_errors, run_as_written
 from shardctl.query.gatherers.shapes import ColumnShape, TableShape
 from shardctl.query.refusals import REFUSALS
 
@@ -40,6 +42,7 @@ _OF_SERVER = frozenset(
 )
 """What each server or session answers for itself."""
 _UNKNOWN = {1305: "function", 1630: "function", 1128: "function", 1273: "collation", 1115: "character set"}
+_quoted = partial(quoted_name, engine="mysql")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +119,7 @@ class MySQL:
                 yield len(rows), rows
 
         raw: Any = connection.connection.driver_connection
-        with _driver_errors(connection), raw.cursor(SSCursor) as cursor:
+        with driver_errors(connection), raw.cursor(SSCursor) as cursor:
             cursor.execute(sql)
             yield read()
 
@@ -143,7 +146,7 @@ class MySQL:
         marks = ", ".join("%s" for _ in table.columns)
         name = _quoted(table.name).replace("%", "%%")
         raw: Any = connection.connection.driver_connection
-        with _driver_errors(connection), raw.cursor() as cursor:
+        with driver_errors(connection), raw.cursor() as cursor:
             # The shards' values were right where they were: let no mode of today refuse them.
             cursor.execute("SET @__mode = @@sql_mode, SESSION sql_mode = 'ALLOW_INVALID_DATES'")
             cursor.executemany(f"INSERT INTO {name} VALUES ({marks})", batch)
@@ -201,18 +204,6 @@ def _column(row: Any, *, has_fixed_zone: bool) -> ColumnShape:
 def _check_driver(connection: Connection) -> None:
     if connection.dialect.driver != "pymysql":
         raise QueryRefused(f"rows cannot be gathered through the driver `{connection.dialect.driver}` yet")
-
-
-@contextmanager
-def _driver_errors(connection: Connection) -> Iterator[None]:
-    try:
-        yield
-    except connection.dialect.loaded_dbapi.Error as error:
-        raise ShardError(driver_line(error)) from error
-
-
-def _quoted(name: str) -> str:
-    return "`" + name.replace("`", "``") + "`"
 
 
 MYSQL = MySQL()

@@ -10,11 +10,13 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from shardctl.errors import QueryRefused, ShardError
 from shardctl.fleet.live_shard import driver_line
-from shardctl.query.engines.values import run_as_written
+from shardctl.fleet.quoting import quoted_name
+from shardctl.query.engines.values import driver_errors, run_as_written
 from shardctl.query.gatherers.shapes import ColumnShape, TableShape
 from shardctl.query.refusals import REFUSALS
 
@@ -52,6 +54,7 @@ _OF_SERVER = re.compile(
     r"(next|curr|set|last)val$|set_config$|getpgusername$|system_user$"
 )
 """What each database answers for itself."""
+_quoted = partial(quoted_name, engine="postgresql")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +119,7 @@ class PostgreSQL:
     @contextmanager
     def batches(self, connection: Connection, sql: str) -> Iterator[Iterator[tuple[int, Any]]]:
         text = f"COPY ({sql}) TO STDOUT (FORMAT binary)"
-        with _driver_errors(connection), _cursor(connection) as cursor, cursor.copy(text) as copy:
+        with driver_errors(connection), _cursor(connection) as cursor, cursor.copy(text) as copy:
             yield _batches(copy)
 
     def adopt(self, connection: Connection, settings: Mapping[str, str], words: frozenset[str]) -> None:
@@ -133,7 +136,7 @@ class PostgreSQL:
 
     def load(self, connection: Connection, table: TableShape, batch: Any) -> None:
         text = f"COPY pg_temp.{_quoted(table.name)} FROM STDIN (FORMAT binary)"
-        with _driver_errors(connection), _cursor(connection) as cursor, cursor.copy(text) as copy:
+        with driver_errors(connection), _cursor(connection) as cursor, cursor.copy(text) as copy:
             copy.write(batch)
 
     def finish(self, connection: Connection, table: TableShape, indexed: Sequence[str]) -> None:
@@ -184,18 +187,6 @@ def _cursor(connection: Connection) -> Iterator[Any]:
     raw: Any = connection.connection.driver_connection
     with raw.cursor() as cursor:
         yield cursor
-
-
-@contextmanager
-def _driver_errors(connection: Connection) -> Iterator[None]:
-    try:
-        yield
-    except connection.dialect.loaded_dbapi.Error as error:
-        raise ShardError(driver_line(error)) from error
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
 
 
 POSTGRESQL = PostgreSQL()

@@ -7,9 +7,11 @@ import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from shardctl.errors import QueryRefused, ShardError
+from shardctl.fleet.quoting import quoted_name
 from shardctl.query.engines.sqlite import SQLITE as RULES
 from shardctl.query.engines.values import run_as_written
 from shardctl.query.gatherers.shapes import ColumnShape, TableShape
@@ -23,6 +25,7 @@ _STORED = (int, float, str, bytes, type(None))
 _ORDINARY, _GENERATED = {0}, {2, 3}  # of `hidden` in pragma table_xinfo
 # Each connection, or each file, has values of its own for these.
 _OF_CONNECTION = frozenset({"last_insert_rowid", "changes", "total_changes", "load_extension", "sqlite_offset"})
+_quoted = partial(quoted_name, engine="sqlite")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,10 +135,6 @@ def _raw(connection: Connection) -> sqlite3.Connection:
     if not isinstance(raw, sqlite3.Connection):
         raise QueryRefused(f"rows cannot be gathered through the driver `{connection.dialect.driver}` yet")
     return raw
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
 
 
 def _affinity(declared: str, *, is_strict: bool) -> str:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from shardctl.fleet.quoting import quoted_name
 from shardctl.query.gatherers.shapes import ColumnShape, TableShape
-from shardctl.query.names import quoted
 from shardctl.query.parse import Statement
 from shardctl.query.pull.checks import check_gatherable, names_in, reads_all_columns
 from shardctl.query.pull.conditions import ALIAS, Conditions, Reduction
@@ -140,11 +140,6 @@ def plan_key_scan(check: KeyCheck, shape: TableShape, engine: str) -> TableScan:
     columns = tuple(column for column in shape.columns if column.name in check.columns)
     copy = TableShape(f"__keys_{check.table}_{'_'.join(check.columns)}"[:60], columns)
     return TableScan(copy, check.shard_ids, (Need((), ()),), engine, source=shape.name, is_unique=True)
-
-
-def quoted_name(name: str, engine: str) -> str:
-    """Return a name without a schema as an identifier."""
-    return quoted(name.replace(".", "\0"), engine).replace("\0", ".")
 
 
 def _columns(shape: TableShape, words: frozenset[str]) -> tuple[ColumnShape, ...]:

@@ -13,11 +13,12 @@ from shardctl.errors import QueryRefused
 from shardctl.fleet.engines import parse_url, unpooled
 from shardctl.fleet.fan_out import MAX_JOBS
 from shardctl.fleet.live_shard import LiveShard
+from shardctl.fleet.quoting import quoted_name
 from shardctl.query.engines.values import Row, run_as_written
 from shardctl.query.gatherers import GATHERERS, Gatherer
 from shardctl.query.plan import Gathering, QueryPlan
 from shardctl.query.pull.conditions import Reduction
-from shardctl.query.pull.plan import TableScan, quoted_name
+from shardctl.query.pull.plan import TableScan
 from shardctl.query.pull.steps import Steps
 from shardctl.query.refusals import REFUSALS
 from shardctl.query.scan import Stopped, TooManyRows, run_on
