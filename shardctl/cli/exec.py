@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from shardctl.cli import diagnostics, options, output
+from shardctl.cli.failures import failed_of, one_error
 from shardctl.cli.options import OnError
 from shardctl.cli.output import Format
 from shardctl.cli.progress import collect
 from shardctl.cli.project import open_fleet, select, without_offline, writable
 from shardctl.cli.statements import read_statement
-from shardctl.errors import ConfigError, Interrupted, PartialFailure, Refused, ShardctlError
+from shardctl.errors import ConfigError, Interrupted, Refused
 
 if TYPE_CHECKING:
     from shardctl.fleet import LiveShard, Outcome
@@ -172,20 +173,15 @@ def _raise_failures(outcomes: list[Outcome[Executed]], *, write: bool) -> None:
     """Raise one error for all shards that failed.
 
     Raises:
-        PartialFailure: It ran on some.
-        ShardctlError: It ran on none.
+        ShardctlError: PartialFailure if it ran on some.
     """
-    failed = [outcome for outcome in outcomes if outcome.error is not None]
+    failed = failed_of(outcomes)
     if not failed:
         return
-    from shardctl.fleet import grouped_problems
-
-    hints = dict.fromkeys(outcome.error.hint for outcome in failed if outcome.error and outcome.error.hint)
-    if write and len(failed) < len(outcomes):
+    done = len(outcomes) - len(failed)
+    hint = None
+    if write and done:
         again = " ".join(f"--shard {outcome.shard_id}" for outcome in failed[:4]) + (" …" if len(failed) > 4 else "")
-        hints[f"what is done stays done; run it again with `{again}`"] = None
-    message = (
-        f"the statement ran on {len(outcomes) - len(failed)} of {len(outcomes)} shard{'s' if len(outcomes) > 1 else ''}"
-    )
-    kind = PartialFailure if len(failed) < len(outcomes) else ShardctlError
-    raise kind(message, facts=grouped_problems(failed), hint="\n      ".join(hints) or None)
+        hint = f"what is done stays done; run it again with `{again}`"
+    message = f"the statement ran on {done} of {len(outcomes)} shard{'s' if len(outcomes) > 1 else ''}"
+    raise one_error(message, failed, is_partial=done > 0, hint=hint)

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from shardctl.cli import diagnostics, options, output
+from shardctl.cli.failures import raise_failures
 from shardctl.cli.output import Format
-from shardctl.cli.progress import collect, raise_failures, say_waiting
+from shardctl.cli.progress import collect, say_waiting
 from shardctl.cli.project import open_fleet, select, writable
 from shardctl.errors import ExitCode
 

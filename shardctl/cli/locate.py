@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from shardctl.cli import diagnostics, options, output
+from shardctl.cli.failures import one_error
 from shardctl.cli.output import Format
 from shardctl.cli.project import open_fleet, select, without_offline
-from shardctl.errors import ConfigError, ExitCode, PartialFailure, ShardctlError
+from shardctl.errors import ConfigError, ExitCode
 
 if TYPE_CHECKING:
     from shardctl.rows.locate import FoundRow, Search
@@ -139,18 +140,13 @@ def _check_complete(search: Search, offline: list[str], asked: int) -> None:
     missing = len(search.failed) + len(offline)
     if not missing:
         return
-    from shardctl.fleet import grouped_problems
-
-    facts = [*grouped_problems(search.failed), *(f"{shard_id}: offline" for shard_id in offline)]
-    hints = dict.fromkeys(outcome.error.hint for outcome in search.failed if outcome.error and outcome.error.hint)
-    look = "`shardctl shards` shows which shards answer, and at which revision"
-    if missing == asked:
-        raise ShardctlError(f"none of {asked} shards could answer", facts=facts, hint="\n      ".join([*hints, look]))
-    raise PartialFailure(
-        f"the answer is incomplete: {missing} of {asked} shards could not answer",
-        facts=facts,
-        hint="\n      ".join([*hints, f"{look}; `--exclude NAME` leaves one out"]),
-    )
+    message = f"none of {asked} shards could answer"
+    hint = "`shardctl shards` shows which shards answer, and at which revision"
+    if missing < asked:
+        message = f"the answer is incomplete: {missing} of {asked} shards could not answer"
+        hint += "; `--exclude NAME` leaves one out"
+    facts = [f"{shard_id}: offline" for shard_id in offline]
+    raise one_error(message, search.failed, is_partial=missing < asked, facts=facts, hint=hint)
 
 
 def _conclude(search: Search, name: str) -> None:

@@ -7,14 +7,12 @@ from contextlib import closing
 from typing import TYPE_CHECKING, TypeVar
 
 from shardctl.cli import diagnostics
-from shardctl.errors import Abandoned, ExitCode, Interrupted, PartialFailure, Refused, ShardctlError
+from shardctl.errors import Abandoned, Interrupted
 
 if TYPE_CHECKING:
     from shardctl.fleet import LiveShard, Outcome
 
 T = TypeVar("T")
-
-_LEAVE_OUT = "`--exclude NAME` leaves a shard out"
 
 
 def collect(
@@ -69,56 +67,4 @@ def _interrupted(
         message,
         facts=facts,
         hint="run the same command again; shards that are done are skipped",
-    )
-
-
-def raise_failures(outcomes: list[Outcome[T]], *, done: str, is_read: bool = False) -> None:
-    """Raise one error for all shards that failed.
-
-    Args:
-        outcomes: Of all shards.
-        done: What happened to the others, as `migrated`.
-        is_read: Whether shards are only read: there is nothing to skip then, and they can be left out.
-
-    Raises:
-        PartialFailure: Some shards failed.
-        ShardctlError: All of them did; Refused if each was refused.
-    """
-    failed = [outcome for outcome in outcomes if outcome.error is not None]
-    if not failed:
-        return
-    from shardctl.fleet import grouped_problems
-
-    facts = grouped_problems(failed)
-    hints = dict.fromkeys(outcome.error.hint for outcome in failed if outcome.error and outcome.error.hint)
-    names = " and ".join(f"`{outcome.shard_id}`" for outcome in failed[:3])
-    again = f"fix {names if len(failed) <= 3 else 'them'} and run the same command again; finished shards are skipped"
-    if is_read:
-        again = _LEAVE_OUT
-    hint = "\n      ".join([*hints, again])
-    message = f"{done} {len(outcomes) - len(failed)} of {len(outcomes)} shards"
-    if len(failed) < len(outcomes):
-        raise PartialFailure(message, facts=facts, hint=hint)
-    if all(outcome.error and outcome.error.exit_code == ExitCode.REFUSED for outcome in failed):
-        raise Refused(message, facts=facts, hint=hint)
-    raise ShardctlError(message, facts=facts, hint=hint)
-
-
-def raise_unread(found: Sequence[Outcome[T]]) -> None:
-    """Raise one error for the shards that could not be read.
-
-    Raises:
-        PartialFailure: Others could.
-        ShardctlError: None could.
-    """
-    from shardctl.fleet import grouped_problems
-
-    failed = [outcome for outcome in found if outcome.error is not None]
-    if not failed:
-        return
-    hints = dict.fromkeys(outcome.error.hint for outcome in failed if outcome.error and outcome.error.hint)
-    raise (PartialFailure if len(failed) < len(found) else ShardctlError)(
-        f"{len(failed)} of {len(found)} shards could not be read",
-        facts=grouped_problems(failed),
-        hint="\n      ".join([*hints, _LEAVE_OUT]),
     )

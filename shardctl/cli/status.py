@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from shardctl.cli import diagnostics, options, output
+from shardctl.cli.failures import raise_unread
 from shardctl.cli.history import is_running, moment
 from shardctl.cli.output import Format
-from shardctl.cli.progress import collect, raise_unread
+from shardctl.cli.progress import collect
 from shardctl.cli.project import open_fleet, select, without_offline
 from shardctl.errors import ShardUnreachable
 

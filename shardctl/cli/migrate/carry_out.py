@@ -6,13 +6,14 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from shardctl.cli import diagnostics
+from shardctl.cli.failures import one_error
 from shardctl.cli.migrate.audience import Audience
 from shardctl.cli.migrate.plan_view import emit_plan, say_plan
 from shardctl.cli.migrate.report import Report
 from shardctl.cli.migrate.request import Prepared, Request, prepare
 from shardctl.cli.migrate.sql import emit_scripts
 from shardctl.cli.progress import say_waiting
-from shardctl.errors import Abandoned, ConfigError, PartialFailure, Refused, ShardctlError
+from shardctl.errors import Abandoned, ConfigError, Refused
 
 if TYPE_CHECKING:
     from shardctl.schema.plan import MigrationPlan
@@ -35,7 +36,7 @@ def carry_out(request: Request) -> None:
             return
         if request.dry_run:
             emit_plan(prepared.plan, request.format_)
-            _raise_plan_problems(prepared.plan)
+            _raise_plan_problems(prepared)
             return
         if prepared.plan.waves and not request.yes:
             say_plan(prepared.plan)
@@ -102,18 +103,10 @@ class Gate:
         return not self.is_declined
 
 
-def _raise_plan_problems(plan: MigrationPlan) -> None:
-    problems = [shard for shard in plan.problems if shard.problem]
-    if not problems:
-        return
-    facts = [f"{shard.shard_id}: {shard.problem.message}" for shard in problems if shard.problem]
-    hints = dict.fromkeys(shard.problem.hint for shard in problems if shard.problem and shard.problem.hint)
-    codes = {shard.problem.exit_code for shard in problems if shard.problem}
-    kind: type[ShardctlError] = PartialFailure if len(problems) < len(plan.shards) else ShardctlError
-    if codes == {Refused.exit_code}:
-        kind = Refused
-    raise kind(
-        f"{len(problems)} of {len(plan.shards)} shards cannot be migrated",
-        facts=facts,
-        hint="\n      ".join(hints) or None,
-    )
+def _raise_plan_problems(prepared: Prepared) -> None:
+    problems, total = prepared.problems, len(prepared.plan.shards)
+    if problems:
+        # Nothing was to be done: what is refused is so whatever the other shards are.
+        is_refused = all(isinstance(outcome.error, Refused) for outcome in problems)
+        message = f"{len(problems)} of {total} shards cannot be migrated"
+        raise one_error(message, problems, is_partial=len(problems) < total and not is_refused)

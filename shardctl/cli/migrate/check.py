@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from shardctl.cli import diagnostics, options, output
+from shardctl.cli.failures import raise_unread
 from shardctl.cli.output import Format
-from shardctl.cli.progress import collect, raise_unread
+from shardctl.cli.progress import collect
 from shardctl.cli.project import open_fleet, select, without_offline
 from shardctl.errors import ExitCode
 

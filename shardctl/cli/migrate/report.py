@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from shardctl.cli import diagnostics, output
+from shardctl.cli.failures import failed_of, fix, one_error
 from shardctl.cli.output import Format
-from shardctl.errors import ExitCode, Interrupted, PartialFailure, Refused, ShardctlError
+from shardctl.errors import ExitCode, Interrupted, Refused, ShardctlError
 
 if TYPE_CHECKING:
     from shardctl.cli.migrate.record import Record
@@ -160,7 +161,7 @@ class Report:
         Interrupted by ^C; PartialFailure where some shards are done; Refused or Locked if that is all that happened.
         """
         outcomes = [found for name in self.plan.shards if (found := self.rollout.outcomes.get(name))]
-        failed = [outcome for outcome in outcomes if outcome.error is not None]
+        failed = failed_of(outcomes)
         if self.is_interrupted:
             return self._interrupted()
         if self.is_declined:
@@ -193,28 +194,17 @@ class Report:
         return [f"not started: {diagnostics.listed(names)}"] if names else []
 
     def _failures(self, failed: list[Outcome[MigrationResult]]) -> ShardctlError:
-        from shardctl.fleet import grouped_problems
-
-        facts = [*grouped_problems(failed), *self._not_started()]
-        hint = "\n      ".join([*_hints(failed), self._again(failed)])
-        codes = {outcome.error.exit_code for outcome in failed if outcome.error}
-        kind: type[ShardctlError] = ShardctlError
-        if codes == {ExitCode.LOCKED}:
-            kind = type(next(outcome.error for outcome in failed if outcome.error))
-        elif self._done:
-            kind = PartialFailure
-        elif codes == {ExitCode.REFUSED}:
-            kind = Refused
-        return kind(self._summary(), facts=facts, hint=hint)
+        is_partial = bool(self._done)
+        return one_error(
+            self._summary(), failed, is_partial=is_partial, facts=self._not_started(), hint=self._again(failed)
+        )
 
     def _again(self, failed: list[Outcome[MigrationResult]]) -> str:
-        names = " and ".join(f"`{outcome.shard_id}`" for outcome in failed[:3])
-        them = names if len(failed) <= 3 else "them"
         if self.rollout.not_started and not self.rollout.started:
-            return f"fix {them}, or leave them out by `--exclude`, or pass `--on-error continue`"
+            return f"{fix(failed)}, or leave them out by `--exclude`, or pass `--on-error continue`"
         if all(outcome.error and outcome.error.exit_code == ExitCode.LOCKED for outcome in failed):
             return "then run the same command again; finished shards are skipped"
-        return f"fix {them} and run the same command again; finished shards are skipped"
+        return f"{fix(failed)} and run the same command again; finished shards are skipped"
 
     def _interrupted(self) -> Interrupted:
         by_outcome: dict[str, list[str]] = {}
@@ -226,7 +216,3 @@ class Report:
         if self.abandoned:
             return Interrupted(message, facts=facts, hint="look at what was abandoned before you run it again")
         return Interrupted(message, facts=facts, hint="run the same command again; shards that are done are skipped")
-
-
-def _hints(failed: list[Outcome[MigrationResult]]) -> list[str]:
-    return list(dict.fromkeys(outcome.error.hint for outcome in failed if outcome.error and outcome.error.hint))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from shardctl.cli import diagnostics
 from shardctl.cli.options import OnError
@@ -13,7 +13,7 @@ from shardctl.cli.progress import collect
 from shardctl.cli.project import open_fleet, select, writable
 
 if TYPE_CHECKING:
-    from shardctl.fleet import Fleet
+    from shardctl.fleet import Fleet, Outcome
     from shardctl.schema.goals import Goal
     from shardctl.schema.plan import MigrationPlan
     from shardctl.schema.revisions import Scripts
@@ -75,6 +75,13 @@ class Prepared:
     fleet: Fleet
     scripts: Scripts
     plan: MigrationPlan
+
+    @property
+    def problems(self) -> list[Outcome[Any]]:
+        """The shards that cannot be run, with why."""
+        from shardctl.fleet import Outcome
+
+        return [Outcome(self.fleet.shards[plan.shard_id], 0.0, error=plan.problem) for plan in self.plan.problems]
 
 
 def prepare(request: Request) -> Prepared:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from shardctl.cli import diagnostics, options, output
-from shardctl.cli.progress import collect, raise_failures
+from shardctl.cli.failures import raise_failures
+from shardctl.cli.progress import collect
 from shardctl.cli.project import open_fleet, select, without_offline
 from shardctl.errors import Refused
 

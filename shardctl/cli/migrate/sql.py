@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shardctl.cli import diagnostics, output
+from shardctl.cli.failures import failed_of, one_error
 from shardctl.cli.migrate.request import Prepared
 from shardctl.cli.output import Format
 from shardctl.cli.progress import collect
-from shardctl.errors import ConfigError, PartialFailure, ShardctlError
+from shardctl.errors import ConfigError, ShardctlError
 
 if TYPE_CHECKING:
-    from shardctl.fleet import Outcome
     from shardctl.schema.offline import Script
 
 
@@ -37,7 +37,10 @@ def emit_scripts(prepared: Prepared, folder: Path | None, format_: Format) -> No
         output.write("\n".join(str(script) for script in found))
     if not shards and not plan.problems:
         diagnostics.say("note: nothing to run")
-    _raise_problems(prepared, outcomes)
+    failed = [*prepared.problems, *failed_of(outcomes)]
+    if failed:
+        message = f"no SQL for {len(failed)} of {len(plan.shards)} shards"
+        raise one_error(message, failed, is_partial=len(failed) < len(plan.shards))
 
 
 def _write(found: list[Script], folder: Path) -> dict[str, Path]:
@@ -55,22 +58,3 @@ def _write(found: list[Script], folder: Path) -> dict[str, Path]:
     except OSError as error:
         raise ShardctlError(f"cannot write to `{folder}`: {error.strerror}") from error
     return files
-
-
-def _raise_problems(prepared: Prepared, outcomes: list[Outcome[str]]) -> None:
-    from shardctl.fleet import Outcome, grouped_problems
-
-    plan = prepared.plan
-    problems: list[Outcome[str]] = [
-        Outcome(prepared.fleet.shards[shard.shard_id], 0.0, error=shard.problem) for shard in plan.problems
-    ]
-    failed = [*problems, *(outcome for outcome in outcomes if outcome.error is not None)]
-    if not failed:
-        return
-    hints = dict.fromkeys(outcome.error.hint for outcome in failed if outcome.error and outcome.error.hint)
-    kind: type[ShardctlError] = PartialFailure if len(failed) < len(plan.shards) else ShardctlError
-    raise kind(
-        f"no SQL for {len(failed)} of {len(plan.shards)} shards",
-        facts=grouped_problems(failed),
-        hint="\n      ".join(hints) or None,
-    )
