@@ -22,7 +22,9 @@ def open_fleet(config: Path | None, app: str | None) -> Fleet:
     output.protect()
     with diagnostics.working("reading the shard map"):
         import shardctl
+        from shardctl.fleet.engines import silence_pools
 
+        silence_pools()
         return shardctl.open(config, app=app, pooled=False)
 
 

@@ -8,6 +8,7 @@ that mean the shard's own schema (by search_path, by the database in the URL, or
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,14 @@ def open_shards(shard_map: ShardMap, *, pooled: bool = True) -> dict[str, LiveSh
             shard=shard, bind=bind, database=database, engine=engine, backend=backend, server=backend.server(own_url)
         )
     return live
+
+
+def silence_pools() -> None:
+    """Where nothing is configured for logging, keep what pools log of lost connections from being printed.
+
+    An env.py has connections of its own, which are rolled back when their server is gone; shardctl reports the loss.
+    """
+    logging.getLogger("sqlalchemy.pool").addHandler(logging.NullHandler())
 
 
 def parse_url(text: str, *, where: str) -> tuple[URL, Backend]:

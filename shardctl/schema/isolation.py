@@ -25,6 +25,7 @@ import shardctl
 from shardctl.errors import Refused, ShardctlError, ShardError
 from shardctl.fleet import Fleet, LiveShard
 from shardctl.fleet.backends.sqlite import database_file
+from shardctl.fleet.engines import silence_pools
 from shardctl.fleet.fan_out import run_one
 from shardctl.schema.apply import upgrade
 from shardctl.schema.events import Event, OnEvent, RevisionFinished, RevisionStarted
@@ -212,6 +213,7 @@ def _whole_error(cls: type[ShardctlError], args: tuple[Any, ...], attributes: di
 def main() -> None:
     """Be the child: do what the request says, and answer on what was standard output."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    silence_pools()
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     with Path(os.devnull).open("rb") as nothing:
         os.dup2(nothing.fileno(), 0)

@@ -84,7 +84,7 @@ def failure(
     """
     error, revision = progress.error, progress.revision
     if after is None:
-        left = f"its revision cannot be read now: {unreadable}"
+        left = f"the shard's revision cannot be read now: {unreadable}"
     else:
         left = f"at {', '.join(f'`{entry}`' for entry in after)}" if after else "at no revision"
     if isinstance(error, Interrupted):
@@ -92,8 +92,11 @@ def failure(
         state = _journaled(shard, str(revision), done_statements, left) if done_statements else whole
         return Interrupted(error.message, facts=[state])
     is_half_done = revision is not None and (not shard.backend.is_transactional_ddl or progress.left_transaction)
-    if revision is None:
-        state = f"the shard is {left}" if after is not None else left
+    if after is None:
+        extent = "may be half applied" if is_half_done else "is there as a whole, or not at all"
+        state = f"`{revision}` {extent}; {left}" if revision is not None else left
+    elif revision is None:
+        state = f"the shard is {left}"
     elif progress.left_transaction:
         state = f"revision `{revision}` committed in an `autocommit_block` and may be half applied; the shard is {left}"
     elif done_statements is not None and not isinstance(error, HalfApplied):
