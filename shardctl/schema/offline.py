@@ -30,6 +30,9 @@ from shardctl.schema.proxies import context_local_proxies, enter_env_py
 from shardctl.schema.revisions import Scripts, revision_of
 from shardctl.schema.run_env import env_config, env_url
 
+# Others go on behind an error: with the next revision on PostgreSQL, in the midst of one on SQLite.
+_CAREFUL_CLIENTS = {"postgresql": "psql -v ON_ERROR_STOP=1", "sqlite": "sqlite3 -bail"}
+
 
 @dataclass(frozen=True, slots=True)
 class Script:
@@ -110,8 +113,10 @@ def render(
         raise environment.failure(error) from error
     if environment.error is not None or not environment.is_over:
         raise environment.failure(environment.error)
-    opening = opening_statement(shard)
-    return (f"{opening};\n\n" if opening else "") + buffer.getvalue().strip() + "\n"
+    client, opening = _CAREFUL_CLIENTS.get(shard.backend.name), opening_statement(shard)
+    lead = [f"-- an error has to end it: {client}"] if client else []
+    lead += [f"{opening};"] if opening else []
+    return "\n\n".join([*lead, buffer.getvalue().strip()]) + "\n"
 
 
 def opening_statement(shard: LiveShard) -> str | None:

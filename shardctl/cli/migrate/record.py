@@ -47,7 +47,8 @@ def noteworthy(event: RunEvent) -> str | None:
             again = f"attempt {event.attempt + 1} in {event.wait_s:.1f} s"
             return f"{event.shard_id}: {what} was locked by others; {again}"
         case RevisionResumed():
-            return f"{event.shard_id}: `{event.revision}` goes on behind its {event.statements} finished statements"
+            statements = "first statement" if event.statements == 1 else f"{event.statements} finished statements"
+            return f"{event.shard_id}: `{event.revision}` goes on behind its {statements}"
         case HistoryNotKept():
             return f"{event.shard_id}: note: its history is not kept: {event.reason}"
     return None
