@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,6 +14,9 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from shardctl.errors import ShardctlError, ShardError, ShardUnreachable
 from shardctl.fleet.backends import Backend
 from shardctl.topology.model import Shard, ShardState
+
+_NO_DATABASE = re.compile(r'database ".*" does not exist|Unknown database ')
+"""As PostgreSQL and MySQL say it, where they speak English."""
 
 
 @dataclass(slots=True, eq=False)
@@ -99,7 +103,9 @@ class LiveShard:
 
     def unreachable(self, error: SQLAlchemyError) -> ShardUnreachable:
         """Return the error for a connection that could not be made."""
-        return ShardUnreachable(f"cannot connect to {self.shard.safe_url}: {driver_line(error)}")
+        line = driver_line(error)
+        hint = "`shardctl init` creates it" if _NO_DATABASE.search(line) else None
+        return ShardUnreachable(f"cannot connect to {self.shard.safe_url}: {line}", hint=hint)
 
     def failure(self, error: SQLAlchemyError) -> ShardctlError:
         """Return the error for a statement that failed."""

@@ -149,6 +149,7 @@ def _locked_statement(error: BaseException | None, attempts: int) -> list[str]:
 
 def _what_failed(progress: Progress) -> str:
     where = f"revision `{progress.revision}`" if progress.revision else "env.py"
+    where = "making the version table" if progress.is_making_version_table else where
     error = progress.error
     if isinstance(error, HalfApplied):
         return error.message

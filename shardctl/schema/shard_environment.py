@@ -57,6 +57,7 @@ class Progress:
     revision: str | None = None
     """The revision that runs, or that failed."""
     applied: list[str] = field(default_factory=list)
+    is_making_version_table: bool = False
     has_asked: bool = False
     """Whether env.py came to `context.run_migrations()`."""
     left_transaction: bool = False
@@ -111,6 +112,7 @@ class ShardEnvironment(EnvironmentContext):
         options["on_version_apply"] = (*to_tuple(options.get("on_version_apply"), default=()), self._applied)
         super().configure(**options | whole_revision_options(connection))
         self._watch_autocommit(self.get_context())
+        self._watch_version_table(self.get_context())
 
     def _check_version_schema(self, schema: str | None, connection: Connection) -> None:
         if schema not in (None, self._shard.shard.schema, connection.dialect.default_schema_name):
@@ -127,6 +129,16 @@ class ShardEnvironment(EnvironmentContext):
             return autocommit_block()
 
         context.autocommit_block = watched  # type: ignore[method-assign]
+
+    def _watch_version_table(self, context: MigrationContext) -> None:
+        ensure = context._ensure_version_table
+
+        def watched(*args: Any, **options: Any) -> None:
+            self._progress.is_making_version_table = True
+            ensure(*args, **options)
+            self._progress.is_making_version_table = False
+
+        context._ensure_version_table = watched  # type: ignore[method-assign]
 
     def _run(self, revisions: Any, context: MigrationContext) -> Iterator[Step]:
         progress, course = self._progress, self._course

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
-from sqlalchemy import NullPool, create_engine, text
+from sqlalchemy import NullPool, create_engine, make_url, text
 
 from tests.fixtures.cli import PASSWORD, Workspace
 from tests.fixtures.engines import Databases, server_url
@@ -70,3 +70,33 @@ def test_a_database_that_is_not_there(workspace: Workspace, postgresql: Database
     ended = workspace.shardctl("shards")
     assert ended.code == 1
     assert 'nothing" does not exist' in ended.stderr
+    assert "\n\nhint: `shardctl init` creates it\n" in ended.stderr
+
+
+def test_a_mysql_database_that_is_not_there(workspace: Workspace, mysql: Databases) -> None:
+    workspace.write("shardctl.toml", f'[shards.asia]\nurl = "{mysql.url("nothing")}"\n')
+    ended = workspace.shardctl("shards")
+    assert ended.code == 1
+    assert "Unknown database" in ended.stderr
+    assert "\n\nhint: `shardctl init` creates it\n" in ended.stderr
+
+
+def test_a_login_that_may_not_create_tables(workspace: Workspace, postgresql: Databases) -> None:
+    url = make_url(postgresql.create("asia"))
+    weak = f"weak_{uuid.uuid4().hex[:10]}"
+    engine = create_engine(url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
+    with engine.connect() as connection:
+        connection.execute(text(f"create role {weak} login"))
+        connection.execute(text(f"revoke create on schema public from {weak}, public"))
+    try:
+        workspace.copy_weather()
+        own = url.set(username=weak).render_as_string(hide_password=False)
+        workspace.write("shardctl.toml", f'migrations = "migrations"\n[shards.asia]\nurl = "{own}"\n')
+        ended = workspace.shardctl("migrate --all-shards --yes")
+    finally:
+        with engine.connect() as connection:
+            connection.execute(text(f"drop role {weak}"))
+    assert ended.code == 3
+    assert "asia: note: its history is not kept: permission denied for schema public" in ended.stderr
+    failed = "asia: making the version table failed: InsufficientPrivilege: permission denied for schema public"
+    assert f"  {failed}\n    the shard is at no revision\n" in ended.stderr
