@@ -605,7 +605,7 @@ def test_autocommit_block(project: Project, databases: Databases) -> None:
         CREATE
         + """
 with op.get_context().autocommit_block():
-    op.execute({"sqlite": "vacuum", "postgresql": "vacuum"}.get(op.get_bind().dialect.name, "analyze table cities"))
+    op.execute({"sqlite": "vacuum", "postgresql": "vacuum cities"}.get(op.get_bind().dialect.name, "analyze table cities"))
 op.execute("insert into cities (id, name) values (1, 'x')")
 """,
     )
