@@ -17,12 +17,17 @@ from pathlib import Path
 from typing import Any
 
 from shardctl.cli.output import Format, emit
-from tests.benchmarks import migrate
+from tests.benchmarks import export, migrate, query, tpch
 from tests.benchmarks.measure import Row
-from tests.benchmarks.query import query
 from tests.benchmarks.start import start
 
-BENCHMARKS: dict[str, Callable[..., Iterator[Row]]] = {"start": start, **migrate.BENCHMARKS, "query": query}
+BENCHMARKS: dict[str, Callable[..., Iterator[Row]]] = {
+    "start": start,
+    **migrate.BENCHMARKS,
+    **query.BENCHMARKS,
+    **export.BENCHMARKS,
+    **tpch.BENCHMARKS,
+}
 
 
 def main() -> None:

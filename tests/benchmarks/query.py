@@ -1,68 +1,134 @@
-"""Reading over shards against SQLAlchemy's own ShardedSession."""
+"""Reading over shards against one shard, SQLAlchemy's own ShardedSession, the bare driver, and one database.
+
+Reading many rows, and the memory that takes, are in `export`; TPC-H is in `tpch`.
+"""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import Engine, event, select, text
+import psycopg
+from sqlalchemy import URL, func, select, text
 from sqlalchemy.ext.horizontal_shard import ShardedSession
 
 import shardctl
 from examples.weather.models import Base, WeatherLocation
+from shardctl.fleet import Fleet, LiveShard
 from shardctl.query import run_query
-from tests.benchmarks.measure import Row, ratio
+from tests.benchmarks.measure import Row, command, ratios
+from tests.benchmarks.migrate import ROUND_TRIP_S, on_server, postgresql_url, text_of
+from tests.fixtures.delay import delayed
 
-SHARDS = 16
-LATENCY_S = 0.02
+ROWS = 500
+COUNT = "SELECT count(*) FROM weather_locations"
+TOP = "SELECT id, city FROM weather_locations ORDER BY id DESC LIMIT 10"
+POINT = "SELECT city FROM weather_locations WHERE id = 7"
 
 
-def query(folder: Path) -> Iterator[Row]:
-    """One SELECT over shards of 20 ms latency."""
-    with shardctl.open(shard_map(folder)) as fleet:
-        for number, shard in enumerate(fleet.shards.values()):
-            Base.metadata.create_all(shard.bind)
-            with shard.bind.begin() as connection:
-                connection.execute(
-                    text("insert into weather_locations (continent, city) values (:continent, 'a')"),
-                    {"continent": str(number)},
-                )
-            for engine in {shard.bind, shard.engine}:
-                add_latency(engine)
-        shards = list(fleet.shards.values())
-        session_factory = fleet.sessionmaker()
+def query_sqlite(folder: Path, shards: int = 64, rounds: int = 7) -> Iterator[Row]:
+    """A count and the first ten, over SQLite files."""
+    with fleet_at(folder, [f"sqlite:///s{number:03}.db" for number in range(shards)]) as fleet:
+        yield from over_shards(folder, fleet, f"{shards} SQLite files", rounds)
 
-        def sharded_session() -> None:
-            with session_factory() as session:
-                assert isinstance(session, ShardedSession)
-                rows = session.scalars(select(WeatherLocation.city)).all()
-            assert len(rows) == SHARDS
+
+def query_far(folder: Path, shards: int = 16, rounds: int = 7) -> Iterator[Row]:
+    """The same over PostgreSQL databases behind a round trip of 20 ms."""
+    with (
+        databases(shards) as urls,
+        delayed(postgresql_url(), round_trip_s=ROUND_TRIP_S) as far,
+        fleet_at(folder, [text_of(far.set(database=url.database)) for url in urls]) as fleet,
+    ):
+        yield from over_shards(folder, fleet, f"{shards} PostgreSQL databases 20 ms away", rounds)
+
+
+def query_point(folder: Path, rounds: int = 31) -> Iterator[Row]:
+    """One row by its key from one shard, against the driver alone; both connect."""
+    with databases(2) as urls, fleet_at(folder, [text_of(url) for url in urls]) as fleet:
+        shard = next(iter(fleet.shards.values()))
+        plain = urls[0]
+
+        def by_driver() -> None:
+            with psycopg.connect(host=plain.host, port=plain.port, user=plain.username, dbname=plain.database) as raw:
+                assert raw.execute(POINT).fetchall() == [("city 7",)]
 
         def ours() -> None:
-            rows = run_query(fleet, "select city from weather_locations", shards=shards).rows
-            assert len(rows) == SHARDS
+            assert run_query(fleet, POINT, shards=[shard]).rows == [("city 7",)]
 
-        found = ratio(sharded_session, ours, rounds=7)
-        yield Row(f"a SELECT over {SHARDS} shards, 20 ms away each", "ShardedSession", found)
+        (found,) = ratios(by_driver, [ours], rounds=rounds)
+        yield Row("a row by its key from one PostgreSQL shard, start-up aside", "psycopg", found, "times as long")
 
 
-def shard_map(folder: Path) -> Path:
-    lines = ['models = "examples.weather.models:Base"']
-    for number in range(SHARDS):
-        lines += [f"[shards.s{number:03}]", f'url = "sqlite:///s{number:03}.db"']
-    names = ", ".join(f'"{number}" = "s{number:03}"' for number in range(SHARDS))
+def over_shards(folder: Path, fleet: Fleet, what: str, rounds: int) -> Iterator[Row]:
+    shards = list(fleet.shards.values())
+
+    def plain_session() -> ShardedSession:
+        return ShardedSession(
+            shard_chooser=lambda mapper, instance, clause: shards[0].shard_id,
+            identity_chooser=lambda mapper, key, **options: [*fleet.shards],
+            execute_chooser=lambda context: [*fleet.shards],
+            shards={shard.shard_id: shard.bind for shard in shards},
+        )
+
+    def count() -> None:
+        with plain_session() as session:
+            counts = session.execute(select(func.count()).select_from(WeatherLocation)).scalars().all()
+        assert sum(counts) == ROWS * len(shards)
+
+    def top() -> None:
+        by_id = select(WeatherLocation.id, WeatherLocation.city).order_by(WeatherLocation.id.desc()).limit(10)
+        with plain_session() as session:
+            rows = sorted(session.execute(by_id).all(), reverse=True)[:10]
+        assert len(rows) == 10
+
+    for sql, by_session in ((COUNT, count), (TOP, top)):
+        words = ("shardctl", "query", sql, "--format", "csv")
+        one = command(*words, "--shard", shards[0].shard_id, cwd=folder)
+        (slower,) = ratios(one, [command(*words, cwd=folder)], rounds=rounds)
+        yield Row(f"shardctl query, {sql}, {what}", "with --shard, one of them", slower, "times as long")
+        (found,) = ratios(asking(fleet, sql, shards), [by_session], rounds=rounds)
+        yield Row(f"run_query, {sql}, {what}", "ShardedSession and adding up", found)
+
+
+def asking(fleet: Fleet, sql: str, shards: list[LiveShard]) -> Callable[[], object]:
+    def ask() -> None:
+        assert run_query(fleet, sql, shards=shards).rows
+
+    return ask
+
+
+@contextmanager
+def databases(number: int) -> Iterator[list[URL]]:
+    """Make PostgreSQL databases, and drop them."""
+    server = postgresql_url()
+    urls = [server.set(database=f"bench_{uuid.uuid4().hex[:10]}") for _ in range(number)]
+    try:
+        on_server(server, [f"create database {url.database}" for url in urls])
+        yield urls
+    finally:
+        on_server(server, [f"drop database if exists {url.database} with (force)" for url in urls])
+
+
+@contextmanager
+def fleet_at(folder: Path, urls: list[str]) -> Iterator[Fleet]:
+    """Open a fleet with rows at these places."""
+    lines = ['models = "examples.weather.models:Base"', f"connections_per_server = {len(urls)}"]
+    for number, url in enumerate(urls):
+        lines += [f"[shards.s{number:03}]", f'url = "{url}"']
+    names = ", ".join(f'"{number}" = "s{number:03}"' for number in range(len(urls)))
     lines += ["[tables.WeatherLocation]", 'strategy = "lookup"', 'key = "continent"', f"shards = {{ {names} }}"]
     lines += ["[tables.Report]", 'strategy = "follow"', 'parent = "location"']
     file = folder / "shardctl.toml"
     file.write_text("\n".join(lines))
-    return file
+    with shardctl.open(file) as fleet:
+        for number, shard in enumerate(fleet.shards.values()):
+            Base.metadata.create_all(shard.bind)
+            rows = [{"id": i, "continent": str(number), "city": f"city {i}"} for i in range(ROWS)]
+            with shard.bind.begin() as connection:
+                connection.execute(text("insert into weather_locations values (:id, :continent, :city)"), rows)
+        yield fleet
 
 
-def add_latency(engine: Engine) -> None:
-    """Make each SELECT take as long as on a server 20 ms away."""
-
-    @event.listens_for(engine, "before_cursor_execute")
-    def wait(connection: object, cursor: object, statement: str, *rest: object) -> None:
-        if statement.lstrip().lower().startswith("select"):
-            time.sleep(LATENCY_S)
+BENCHMARKS = {"query-sqlite": query_sqlite, "query-far": query_far, "query-point": query_point}
