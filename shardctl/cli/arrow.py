@@ -10,7 +10,8 @@ from typing import Any
 
 from shardctl.cli import output
 from shardctl.cli.options import RowFormat
-from shardctl.cli.output import Row, to_json
+from shardctl.cli.output import Row
+from shardctl.cli.values import to_json, unique
 from shardctl.errors import ConfigError, ShardctlError
 
 
@@ -38,7 +39,7 @@ def emit(columns: Sequence[str], rows: Sequence[Row], format_: RowFormat) -> Non
     import pyarrow.parquet
 
     arrays = [_array(name, [row[number] for row in rows]) for number, name in enumerate(columns)]
-    table = pyarrow.Table.from_arrays(arrays, names=output.unique(columns))
+    table = pyarrow.Table.from_arrays(arrays, names=unique(columns))
     buffer = io.BytesIO()
     if format_ is RowFormat.PARQUET:
         pyarrow.parquet.write_table(table, buffer)

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from shardctl.cli import diagnostics, output
 from shardctl.cli.options import RowFormat
 from shardctl.cli.output import Format
-from shardctl.errors import ConfigError, Interrupted, PartialFailure, UnknownName
+from shardctl.errors import ConfigError, Interrupted, PartialFailure, ShardctlError, UnknownName
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from shardctl.fleet import Fleet, LiveShard
-    from shardctl.query import QueryResult
+    from shardctl.query import QueryResult, QueryRows
     from shardctl.query.asked import Asked
     from shardctl.query.scan import ShardsFailed
 
 _NAME = re.compile(r"[A-Za-z_][\w.]*")
 _MOST_SHARD_COLUMNS = 8
+_STREAMED = (RowFormat.CSV, RowFormat.NDJSON)
+_WITHOUT_THEM = "`--partial-results` prints what the others give"
 
 
 @dataclass
@@ -79,6 +83,10 @@ class Asking:
         from shardctl.query.scan import ShardsFailed
 
         check_names(sql, self.parameters)
+        if self.format in _STREAMED and not self.partial:
+            with bound(self.parameters), noting() as asked:
+                self._stream(sql, asked)
+            return
         failure: ShardsFailed | None = None
         with bound(self.parameters), noting() as asked:
             try:
@@ -147,7 +155,7 @@ class Asking:
         if not others:
             raise failure
         if not self.partial:
-            failure.hint = failure.hint or "`--partial-results` prints what the others give"
+            failure.hint = failure.hint or _WITHOUT_THEM
             raise failure
         return self._run(sql, others)
 
@@ -158,8 +166,52 @@ class Asking:
         before = output.bytes_written()
         with output.into(self.file):
             self._emit(result.columns, result.rows, extra=extra)
+        self._say_footer(result, len(result.rows), result.seconds, asked, output.bytes_written() - before)
+
+    def _stream(self, sql: str, asked: Asked) -> None:
+        """Print rows as they come."""
+        from shardctl.query import stream_query
+        from shardctl.query.scan import ShardsFailed
+
+        started, before, count = time.monotonic(), output.bytes_written(), 0
+
+        def counted(rows: Generator[Any, None, None]) -> Generator[Any, None, None]:
+            nonlocal count
+            with closing(rows):
+                for row in rows:
+                    count += 1
+                    yield row
+
+        try:
+            with diagnostics.working(f"asking {len(self.shards)} shards"):
+                result = stream_query(
+                    self.fleet,
+                    sql,
+                    shards=self.shards,
+                    with_shard=self.by_shard,
+                    timeout_s=self.timeout_s,
+                    max_rows_pulled=self.max_rows_pulled,
+                )
+            with output.into(self.file), closing(counted(result.rows)) as rows:
+                output.emit(result.columns, rows, Format(self.format))
+        except KeyboardInterrupt:
+            raise Interrupted(
+                "interrupted: the statement was cancelled on every shard", facts=self._printed(count)
+            ) from None
+        except ShardctlError as error:
+            error.facts += tuple(self._printed(count))
+            if isinstance(error, ShardsFailed) and len(error.shard_ids) < len(self.shards):
+                error.hint = error.hint or _WITHOUT_THEM
+            raise
+        self._say_footer(result, count, time.monotonic() - started, asked, output.bytes_written() - before)
+
+    def _printed(self, count: int) -> list[str]:
+        """Return what must be known of rows that were printed before the others failed."""
+        return [f"printed before: {count} rows, which are not all"] if count and self.file is None else []
+
+    def _say_footer(self, result: QueryResult | QueryRows, rows: int, seconds: float, asked: Asked, size: int) -> None:
         if output.is_terminal() or (self.file is not None and diagnostics.is_watched()):
-            diagnostics.say(_footer(result, asked, output.bytes_written() - before))
+            diagnostics.say(_footer(result, rows, seconds, asked, size))
 
     def _emit(self, columns: Sequence[str], rows: Sequence[Any], *, extra: Mapping[str, Any] | None = None) -> None:
         if self.format in (RowFormat.PARQUET, RowFormat.ARROW):
@@ -185,10 +237,10 @@ def check_format(format_: RowFormat, file: Path | None) -> None:
         raise ConfigError(f"`{format_.value}` is not for a terminal", hint="name a file with `-o FILE`")
 
 
-def _footer(result: QueryResult, asked: Asked, size: int) -> str:
-    rows = f"{len(result.rows)} row{'' if len(result.rows) == 1 else 's'}"
+def _footer(result: QueryResult | QueryRows, count: int, seconds: float, asked: Asked, size: int) -> str:
+    rows = f"{count} row{'' if count == 1 else 's'}"
     shards = f"{len(result.shard_ids)} shard{'' if len(result.shard_ids) == 1 else 's'}"
-    text = f"{rows} from {shards} in {result.seconds:.2f} s ({result.plan.reason}); {_bytes(size)} printed"
+    text = f"{rows} from {shards} in {seconds:.2f} s ({result.plan.reason}); {_bytes(size)} printed"
     slowest = asked.slowest
     return text + (f"; slowest `{slowest[0]}`, {slowest[1]:.2f} s" if slowest and len(result.shard_ids) > 1 else "")
 

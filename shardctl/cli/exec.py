@@ -13,6 +13,7 @@ from shardctl.cli.output import Format
 from shardctl.cli.progress import collect
 from shardctl.cli.project import open_fleet, select, without_offline, writable
 from shardctl.cli.statements import read_statement
+from shardctl.cli.values import printable
 from shardctl.errors import ConfigError, Interrupted, Refused
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def _how(execution: Execution) -> str:
 
 def _say_plan(execution: Execution) -> None:
     for line in execution.sql.splitlines():
-        diagnostics.say(f"  {output.printable(line)}")
+        diagnostics.say(f"  {printable(line)}")
     diagnostics.say(f"  {_how(execution)} on each shard")
 
 

@@ -10,6 +10,7 @@ from shardctl.cli import diagnostics, options, output
 from shardctl.cli.failures import one_error
 from shardctl.cli.output import Format
 from shardctl.cli.project import open_fleet, select, without_offline
+from shardctl.cli.values import to_json, to_text
 from shardctl.errors import ConfigError, ExitCode
 
 if TYPE_CHECKING:
@@ -85,13 +86,13 @@ def _print(search: Search, format_: Format, *, with_routing: bool) -> None:
         for values, row in zip(rows, search.found, strict=True):
             values.append(str(row.shard_chooser))
     extra: dict[str, Any] = {
-        "missing": [output.to_json(identity) for identity in search.missing],
+        "missing": [to_json(identity) for identity in search.missing],
         "failed": {outcome.shard_id: outcome.error.message for outcome in search.failed if outcome.error},
     }
     if with_routing:
         extra["routing"] = [
             {
-                "primary_key": output.to_json(routing.primary_key),
+                "primary_key": to_json(routing.primary_key),
                 "identity_chooser": str(routing.identity_chooser),
                 "execute_chooser": str(routing.execute_chooser),
             }
@@ -131,7 +132,7 @@ def _print_table(search: Search, format_: Format, *, with_routing: bool) -> None
 
 
 def _shortened(value: object) -> object:
-    text = output.to_text(value)
+    text = to_text(value)
     return text[: MAX_WIDTH - 1] + "…" if len(text) > MAX_WIDTH and output.is_terminal() else value
 
 

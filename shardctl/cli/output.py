@@ -6,24 +6,26 @@ Whatever else a run prints (an application that is imported, a migration) is sen
 from __future__ import annotations
 
 import csv
-import datetime
-import decimal
 import io
 import json
 import os
 import shutil
 import sys
-import unicodedata
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TextIO
 
+from shardctl.cli.values import to_json, to_text, unique
 from shardctl.errors import ConfigError, ShardctlError
 
 JSON_VERSION = 1
+
+_LINES_AT_ONCE = 1_000
+_WRITTEN_AS_IS = frozenset({str, int, float})
+"""Types whose values the csv module writes as `to_text` would."""
 
 Row = Sequence[Any]
 
@@ -44,6 +46,8 @@ class _Stdout:
     stream: TextIO | None = None
     written = 0
     """Bytes of data, since the command began."""
+    is_gone = False
+    """Whether the reader has left."""
     is_paged = False
     """Whether what is longer than the terminal goes through a pager."""
 
@@ -183,7 +187,7 @@ def _as_written(text: str) -> str:
 
 def emit(
     columns: Sequence[str],
-    rows: Sequence[Row],
+    rows: Iterable[Row],
     format_: Format,
     *,
     null: str = "",
@@ -193,7 +197,7 @@ def emit(
 
     Args:
         columns: Their names.
-        rows: The values, as many in each as there are columns.
+        rows: The values, as many in each as there are columns; CSV and NDJSON are written as they come.
         format_: How.
         null: What stands for None in a table.
         extra: Further members of the JSON object.
@@ -202,7 +206,7 @@ def emit(
         case Format.TABLE:
             from shardctl.cli.tables import table
 
-            write(_as_written(table(columns, rows, null, _stream(), is_plain=not _can_write("\u2500\u2026"))))
+            write(_as_written(table(columns, list(rows), null, _stream(), is_plain=not _can_write("\u2500\u2026"))))
         case Format.JSON:
             names = unique(columns)
             head = {"version": JSON_VERSION, **(extra or {}), "columns": names}
@@ -212,60 +216,30 @@ def emit(
             write("{\n" + ",\n".join([*members, f'  "rows": {listed}']) + "\n}\n")
         case Format.NDJSON:
             names = unique(columns)
-            for row in rows:
-                write(_object(names, row) + "\n")
+            _write_in_pieces(_object(names, row) + "\n" for row in rows)
         case Format.CSV:
-            buffer = io.StringIO()
-            writer = csv.writer(buffer, lineterminator="\n")
-            writer.writerow(columns)
-            writer.writerows([[to_text(value, null="") for value in row] for row in rows])
-            write(buffer.getvalue())
+            _write_in_pieces(_csv_lines(columns, rows))
         case Format.MARKDOWN:
             from shardctl.cli.tables import markdown
 
-            write(_as_written(markdown(columns, rows, null)))
+            write(_as_written(markdown(columns, list(rows), null)))
 
 
-def to_json(value: Any) -> Any:
-    """Return a value that JSON has; numbers that JSON would round stay text."""
-    match value:
-        case None | bool() | int() | str():
-            return value
-        case float():
-            return value if value == value and abs(value) != float("inf") else str(value)
-        case dict():
-            return {str(key): to_json(item) for key, item in value.items()}
-        case list() | tuple() | set():
-            return [to_json(item) for item in value]
-    return to_text(value)
+def _csv_lines(columns: Sequence[str], rows: Iterable[Row]) -> Iterator[str]:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    for row in chain([columns], rows):
+        writer.writerow([value if type(value) in _WRITTEN_AS_IS else to_text(value) for value in row])
+        yield buffer.getvalue()
+        buffer.seek(0)
+        buffer.truncate()
 
 
-def to_text(value: Any, *, null: str = "") -> str:
-    """Return a value as people read it."""
-    match value:
-        case None:
-            return null
-        case bool():
-            return "true" if value else "false"
-        case bytes() | bytearray() | memoryview():
-            return "0x" + bytes(value).hex()
-        case datetime.datetime():
-            return value.isoformat(sep=" ")
-        case decimal.Decimal():
-            return format(value, "f") if value.is_finite() else str(value)
-        case dict() | list():
-            return json.dumps(to_json(value), ensure_ascii=False)
-    return str(value)
-
-
-def printable(text: str) -> str:
-    """Escape what would move the cursor or break the line."""
-    if text.isprintable():
-        return text
-    return "".join(
-        char.encode("unicode_escape").decode() if unicodedata.category(char) in ("Cc", "Cf", "Zl", "Zp") else char
-        for char in text
-    )
+def _write_in_pieces(lines: Iterable[str]) -> None:
+    """Write lines as they come, until nobody reads them any more."""
+    lines = iter(lines)
+    while (piece := "".join(islice(lines, _LINES_AT_ONCE))) and not _Stdout.is_gone:
+        write(piece)
 
 
 def _object(names: Sequence[str], row: Row) -> str:
@@ -277,22 +251,13 @@ def _dumps(value: object) -> str:
     return text if _can_write(text) else json.dumps(value)
 
 
-def unique(columns: Sequence[str]) -> list[str]:
-    """Number repeated names, which an object could hold only once."""
-    seen: Counter[str] = Counter()
-    names = []
-    for column in columns:
-        seen[column] += 1
-        names.append(column if seen[column] == 1 else f"{column}_{seen[column]}")
-    return names
-
-
 def _nowhere() -> TextIO:
     return Path(os.devnull).open("w", encoding="utf-8")
 
 
 def _discard(stream: TextIO) -> None:
     """Let the rest go nowhere, so that nothing fails again when the interpreter flushes at exit."""
+    _Stdout.is_gone = True
     devnull = os.open(os.devnull, os.O_WRONLY)
     os.dup2(devnull, stream.fileno())
     os.close(devnull)

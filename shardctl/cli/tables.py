@@ -7,7 +7,8 @@ import io
 from collections.abc import Sequence
 from typing import Literal, TextIO
 
-from shardctl.cli.output import Row, printable, to_text
+from shardctl.cli.output import Row
+from shardctl.cli.values import printable, to_text
 
 _GAP = 3  # between two columns
 _NARROW = 8  # no column is cut below this, as long as others can be left out

@@ -30,7 +30,7 @@ def gather(plan: QueryPlan, answers: Sequence[ShardRows], *, with_shard: bool) -
     Raises:
         QueryRefused: The shards do not agree on what has to be compared.
     """
-    _check_columns(answers)
+    check_columns(answers)
     if isinstance(plan.merge, EngineMerge):
         return _merge_in_engine(plan.merge, plan, answers, with_shard=with_shard)
     merge = plan.merge if isinstance(plan.merge, RowMerge) else RowMerge()
@@ -50,7 +50,8 @@ def _appended(answers: Sequence[ShardRows]) -> list[tuple[str, Row]]:
     return [(answer.shard.shard_id, row) for answer in answers for row in answer.rows]
 
 
-def _check_columns(answers: Sequence[ShardRows]) -> None:
+def check_columns(answers: Sequence[ShardRows]) -> None:
+    """Refuse shards that answer with different columns."""
     first = answers[0]
     for other in answers[1:]:
         if [name.lower() for name in other.names] != [name.lower() for name in first.names]:
@@ -65,7 +66,7 @@ def _sorted_rows(merge: RowMerge, answers: Sequence[ShardRows]) -> list[tuple[st
     engine = ENGINES[answers[0].shard.backend.name]
     columns: list[list[list[int]]] = []
     for i, key in enumerate(merge.keys):
-        types = _one_type(answers, key.column, key.sql)
+        types = one_type(answers, key.column, key.sql)
         collation = _one_collation(answers, i, key.sql)
         values = [[row[key.column] for row in answer.rows] for answer in answers]
         ranks = rank_values(engine, answers[0].shard, values, types, collation, key.sql)
@@ -95,7 +96,8 @@ def _check_order(keys: Sequence[tuple[int, ...]], answer: ShardRows, merge: RowM
         )
 
 
-def _one_type(answers: Sequence[ShardRows], column: int, what: str) -> ValueType:
+def one_type(answers: Sequence[ShardRows], column: int, what: str) -> ValueType:
+    """Return the type that all shards have for a column, and refuse one that cannot be compared."""
     found = answers[0].types[column]
     for answer in answers:
         own = answer.types[column]
@@ -140,7 +142,7 @@ def _merge_in_engine(
     types: list[ValueType] = []
     collations: list[str | None] = []
     for i, column in enumerate(merge.columns):
-        types.append(_one_type(answers, i, column.sql))
+        types.append(one_type(answers, i, column.sql))
         collations.append(_one_collation(answers, i, column.sql) if column.is_compared else None)
     names = tuple(f"__c{i}" for i in range(len(types)))
     rows = [row for answer in answers for row in answer.rows]

@@ -6,7 +6,7 @@ the engine ranks it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from shardctl.errors import QueryRefused
@@ -16,7 +16,30 @@ if TYPE_CHECKING:
     from shardctl.fleet import LiveShard
 
 _RANK = "SELECT __c0, dense_rank() OVER (ORDER BY __c1) FROM __p ORDER BY __c0"
+_DESC = (3, 2, 1, 0)
+"""Numbers, NaN, text and bytes, where the greatest comes first."""
 _INDEX_TYPES = {"postgresql": ValueType("bigint"), "mysql": ValueType("BIGINT")}
+
+
+class SortPosition:
+    """Where a value stands among others: first by what it is, then by itself."""
+
+    __slots__ = ("desc", "kind", "value")
+
+    def __init__(self, kind: int, value: Any, *, desc: bool) -> None:
+        self.kind = kind
+        self.value = value
+        self.desc = desc
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SortPosition) and self.kind == other.kind and bool(self.value == other.value)
+
+    def __lt__(self, other: SortPosition) -> bool:
+        if self.kind != other.kind:
+            return self.kind < other.kind
+        return bool(other.value < self.value if self.desc else self.value < other.value)
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 def rank_values(
@@ -55,6 +78,25 @@ def rank_values(
     start = len(distinct)
     ranks.update({value: start + i for i, value in enumerate(sorted(v for v in others if isinstance(v, bytes)))})
     return [[None if value is None else ranks[_plain(value)] for value in values] for values in columns]
+
+
+def sort_position(*, desc: bool, nulls_first: bool) -> Callable[[Any], SortPosition]:
+    """Return what makes a value comparable by itself: a number, a date, bytes, or text in the order of code points.
+
+    Comparing raises TypeError where two values have no order.
+    """
+    null = -1 if nulls_first else 4
+
+    def position(value: Any) -> SortPosition:
+        if value is None:
+            return SortPosition(null, 0, desc=False)
+        value = _plain(value)
+        if value is _NOT_A_NUMBER:
+            return SortPosition(_DESC[1] if desc else 1, 0, desc=False)
+        kind = 2 if isinstance(value, str) else 3 if isinstance(value, bytes) else 0
+        return SortPosition(_DESC[kind] if desc else kind, value, desc=desc)
+
+    return position
 
 
 def _append(ranks: dict[Any, int], ordered: Iterable[Any]) -> None:

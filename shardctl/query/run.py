@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from sqlglot import exp
 
 from shardctl.errors import ConfigError, QueryRefused, ShardError, nearest_name
 from shardctl.query.engines import Row
 from shardctl.query.engines.values import run_as_written
 from shardctl.query.gather import gather
 from shardctl.query.holders import Holders
+from shardctl.query.merge import RowMerge
 from shardctl.query.names import class_tables, resolve_classes
 from shardctl.query.parse import parse
 from shardctl.query.plan import QueryPlan, Route, columns_sql, plan_query
@@ -19,6 +22,7 @@ from shardctl.query.pull.prepare import plan_gathering
 from shardctl.query.pull.run import gathering_place, pull
 from shardctl.query.refusals import REFUSALS
 from shardctl.query.scan import TooManyRows, run_on, scan
+from shardctl.query.stream import NotStreamed, Stream
 
 if TYPE_CHECKING:
     from shardctl.fleet import Fleet, LiveShard
@@ -89,6 +93,59 @@ def run_query(
         raise
 
 
+@dataclass(frozen=True, slots=True)
+class QueryRows:
+    """One answer whose rows come as they are read."""
+
+    columns: tuple[str, ...]
+    rows: Generator[Row, None, None]
+    """To be read to the end; closing it cancels what still runs. An error may come in place of any row."""
+    shard_ids: tuple[str, ...]
+    plan: QueryPlan
+
+
+def stream_query(
+    fleet: Fleet,
+    sql: str,
+    *,
+    shards: Sequence[LiveShard],
+    with_shard: bool = False,
+    timeout_s: float | None = None,
+    max_rows_pulled: int = MAX_ROWS_PULLED,
+) -> QueryRows:
+    """Run one read-only statement on shards as `run_query` does, and give the rows as they come where that is possible.
+
+    Memory stays the same however many rows there are, if the statement's rows are appended, or merged by sort keys
+    that are not text (on SQLite also text in binary order). Otherwise all rows are there before the first is given.
+
+    Args:
+        fleet: As for `run_query`, and so are the others, but for one:
+        sql: The statement.
+        shards: The shards to ask.
+        with_shard: Put a first column `shard` in front.
+        timeout_s: Seconds that a shard may take for its next rows.
+        max_rows_pulled: Rows at most that are brought to one place.
+
+    Raises:
+        QueryRefused: As by `run_query`.
+        ShardError: As by `run_query`; also by the rows.
+    """
+    asking = _Asking(fleet, sql, shards, timeout_s)
+    try:
+        streamed = asking.streamed(with_shard=with_shard)
+    except (NotStreamed, QueryRefused):
+        streamed = None
+    except ShardError as error:
+        error.hint = error.hint or asking.nearest_table()
+        raise
+    if streamed is not None:
+        return streamed
+    result = run_query(
+        fleet, sql, shards=shards, with_shard=with_shard, timeout_s=timeout_s, max_rows_pulled=max_rows_pulled
+    )
+    return QueryRows(result.columns, (row for row in result.rows), result.shard_ids, result.plan)
+
+
 def plan_for(fleet: Fleet, sql: str, *, shards: Sequence[LiveShard], timeout_s: float | None = None) -> QueryPlan:
     """Plan a statement for shards; nothing runs but, where it must be known, a look at the tables' columns.
 
@@ -145,6 +202,15 @@ class _Asking:
         answers = scan(self._fleet, plan, self._asked(plan), timeout_s=self._timeout_s, max_rows=max_rows)
         columns, rows = gather(plan, answers, with_shard=with_shard)
         return QueryResult(columns, rows, plan.shard_ids, time.monotonic() - self._started, plan)
+
+    def streamed(self, *, with_shard: bool) -> QueryRows:
+        plan = self.plan()
+        if not isinstance(self._statement.tree, exp.Query) or not isinstance(plan.merge, RowMerge | None):
+            raise NotStreamed
+        if plan.route is Route.GATHER:
+            raise NotStreamed
+        stream = Stream(self._fleet, plan, self._asked(plan), timeout_s=self._timeout_s, with_shard=with_shard)
+        return QueryRows(stream.columns, stream.rows, plan.shard_ids, plan)
 
     def gathered(self, plan: QueryPlan, max_rows: int, *, with_shard: bool) -> QueryResult:
         if with_shard:

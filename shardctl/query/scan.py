@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from shardctl.errors import QueryRefused, ShardctlError, ShardError
+from shardctl.errors import QueryRefused, ShardError
 from shardctl.fleet import grouped_problems
 from shardctl.fleet.quoting import quoted_name
 from shardctl.query.asked import note
@@ -20,7 +21,7 @@ from shardctl.query.refusals import REFUSALS
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from shardctl.fleet import Fleet, LiveShard
+    from shardctl.fleet import Fleet, LiveShard, Outcome
 
 T = TypeVar("T")
 
@@ -88,24 +89,47 @@ def run_on(
         if isinstance(failed.error, QueryRefused):
             raise failed.error
     if failures:
-        errors: list[ShardctlError] = [failed.error for failed in failures if failed.error is not None]
-        hint = next((error.hint for error in errors if error.hint), None)
-        where = f"{len(failures)} of {len(shards)} shards" if len(failures) > 1 else f"`{failures[0].shard_id}`"
-        failed_all = ShardsFailed(f"the query failed on {where}", facts=grouped_problems(failures), hint=hint)
-        failed_all.shard_ids = tuple(failed.shard_id for failed in failures)
-        raise failed_all from errors[0]
+        raise all_failed(failures, len(shards)) from failures[0].error
     return [outcomes[shard.shard_id].result for shard in shards]
+
+
+def all_failed(failures: Sequence[Outcome[Any]], asked: int) -> ShardsFailed:
+    """Return one error for the shards that failed, of those that were asked."""
+    hint = next((failure.error.hint for failure in failures if failure.error and failure.error.hint), None)
+    where = f"{len(failures)} of {asked} shards" if len(failures) > 1 else f"`{failures[0].shard_id}`"
+    error = ShardsFailed(f"the query failed on {where}", facts=grouped_problems(failures), hint=hint)
+    error.shard_ids = tuple(failure.shard_id for failure in failures)
+    return error
+
+
+@contextmanager
+def open_scan(
+    shard: LiveShard, plan: QueryPlan, *, is_first: bool, batch_size: int
+) -> Iterator[tuple[ShardRows, Iterator[list[Row]]]]:
+    """Run a plan's statement on a shard: give what its rows are like, without any, and then the rows in batches.
+
+    Collations are known on SQLite only: other engines answer nothing else while rows are read.
+    """
+    engine = ENGINES[shard.backend.name]
+    with shard.connect(read_only=True) as connection:
+        _check(engine, connection, plan, is_first=is_first)
+        engine.prepare_stream(connection)
+        result = run_as_written(connection, plan.shard_sql, stream_results=True, max_row_buffer=batch_size)
+        names, types = tuple(result.keys()), engine.types(result)
+        collations = _collations(engine, connection, plan, names, types) if engine.name == "sqlite" else ()
+        batches = ([tuple(row) for row in batch] for batch in result.partitions(batch_size))
+        try:
+            yield ShardRows(shard, names, types, [], collations), batches
+        finally:
+            if result.cursor is not None:
+                with suppress(connection.dialect.loaded_dbapi.Error):  # that the statement was cancelled
+                    result.cursor.close()
 
 
 def _scan_shard(shard: LiveShard, plan: QueryPlan, max_rows: int | None, *, is_first: bool) -> ShardRows:
     engine = ENGINES[shard.backend.name]
     with shard.connect(read_only=True) as connection:
-        if plan.route is Route.SCATTER:
-            _check_functions(engine, connection, plan.functions)
-            if is_first:
-                _check_tables(connection, plan)
-        elif plan.functions:
-            _check_answers_for_all(connection, plan)
+        _check(engine, connection, plan, is_first=is_first)
         output_names: tuple[str, ...] = ()
         if isinstance(plan.merge, EngineMerge) and is_first:
             output_names = tuple(run_as_written(connection, plan.merge.names_sql).keys())
@@ -125,6 +149,15 @@ def _scan_shard(shard: LiveShard, plan: QueryPlan, max_rows: int | None, *, is_f
         needs_database = any(collations)
         database = engine.database_collation(connection) if needs_database else None
     return ShardRows(shard, names, types, rows, collations, database, output_names)
+
+
+def _check(engine: Engine, connection: Connection, plan: QueryPlan, *, is_first: bool) -> None:
+    if plan.route is Route.SCATTER:
+        _check_functions(engine, connection, plan.functions)
+        if is_first:
+            _check_tables(connection, plan)
+    elif plan.functions:
+        _check_answers_for_all(connection, plan)
 
 
 def _check_functions(engine: Engine, connection: Connection, functions: Sequence[str]) -> None:

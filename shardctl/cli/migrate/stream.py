@@ -10,6 +10,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from shardctl.cli import output
+from shardctl.cli.values import to_json
 
 if TYPE_CHECKING:
     from shardctl.cli.migrate.report import Report
@@ -50,5 +51,5 @@ class Stream:
     def _write(self, name: str, fields: dict[str, Any]) -> None:
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
         with self._lock:
-            line = {"event": name, "at": now, **{key: output.to_json(value) for key, value in fields.items()}}
+            line = {"event": name, "at": now, **{key: to_json(value) for key, value in fields.items()}}
             output.write(json.dumps(line) + "\n")

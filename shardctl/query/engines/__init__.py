@@ -43,6 +43,10 @@ class Engine(Protocol):
         """Return which of these functions look at more than one row, or may."""
         ...
 
+    def prepare_stream(self, connection: Connection) -> None:
+        """Expect that rows are read slowly, and to the last."""
+        ...
+
     def aggregate(self, kind: str, columns: Sequence[str], types: Sequence[ValueType]) -> str:
         """Return SQL that merges partial aggregates."""
         ...

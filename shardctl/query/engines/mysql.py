@@ -32,6 +32,7 @@ _AGGREGATES = frozenset(
     """.split()
 )
 _PER_CONNECTION = frozenset({"found_rows", "row_count", "last_insert_id", "get_lock", "release_lock", "nextval"})
+_DAY_S = 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,10 @@ class MySQL:
             f" AND routine_type = 'FUNCTION' AND lower(routine_name) IN ({listed})"
         )
         return found + [str(row[0]) for row in run_as_written(connection, sql)]
+
+    def prepare_stream(self, connection: Connection) -> None:
+        # The server hangs up on a client that does not read for a minute.
+        run_as_written(connection, f"SET SESSION net_write_timeout = {_DAY_S}")
 
     def aggregate(self, kind: str, columns: Sequence[str], types: Sequence[ValueType]) -> str:
         match kind:

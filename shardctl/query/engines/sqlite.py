@@ -50,6 +50,9 @@ class SQLite:
         scalar_too = {"min", "max"}  # with several arguments; with one they are found as aggregates
         return [str(row[0]) for row in _all(connection, sql) if row[0] not in scalar_too]
 
+    def prepare_stream(self, connection: Connection) -> None:
+        """Do nothing: rows are computed as they are read."""
+
     def aggregate(self, kind: str, columns: Sequence[str], types: Sequence[ValueType]) -> str:
         match kind:
             case "count":

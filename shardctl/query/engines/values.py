@@ -39,12 +39,12 @@ class Relation:
     rows: Sequence[Row]
 
 
-def run_as_written(connection: Connection, sql: str) -> CursorResult[Any]:
+def run_as_written(connection: Connection, sql: str, **execution_options: Any) -> CursorResult[Any]:
     """Run SQL text as it is: no driver must take its `%` or `:` for a placeholder, unless a value is bound to it."""
     statement = with_values(sql)
     if statement is not None:
-        return connection.execute(statement)
-    return connection.exec_driver_sql(sql, execution_options={"no_parameters": True})
+        return connection.execute(statement, execution_options=execution_options)
+    return connection.exec_driver_sql(sql, execution_options={"no_parameters": True, **execution_options})
 
 
 @contextmanager
