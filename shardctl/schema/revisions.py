@@ -80,7 +80,7 @@ class Scripts:
             if target == "head" and len(self.heads) > 1:
                 raise ConfigError(
                     f"{self.folder.name}: {len(self.heads)} heads: {_quoted(self.heads)}",
-                    hint="`--to heads` brings shards to all of them; "
+                    hint="`shardctl migrate --to heads` brings shards to all of them; "
                     f"`{self.settings.alembic_command('merge heads')}` makes them one",
                 )
             return self.heads
@@ -236,11 +236,11 @@ def _loading(folder: Path) -> Iterator[None]:
         warnings.filterwarnings("error", category=UserWarning, module=r"alembic\.script")
         try:
             yield
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise _load_error(folder, error) from error
 
 
-def _load_error(folder: Path, error: Exception) -> ConfigError:
+def _load_error(folder: Path, error: BaseException) -> ConfigError:
     if isinstance(error, CommandError | UserWarning):
         return ConfigError(f"{folder.name}: {_first_line(error)}")
     files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
@@ -255,7 +255,7 @@ def _load_error(folder: Path, error: Exception) -> ConfigError:
     return ConfigError(f"{place}: {type(error).__name__}: {_first_line(error)}")
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 

@@ -54,6 +54,7 @@ def test_no_revision_yet(project: Project) -> None:
     [
         ("op.execute(", "migrations: `r1.py` cannot be loaded: SyntaxError: "),
         ("pass\nimport nothing_of_that_name", "cannot be loaded"),
+        ("pass\nraise SystemExit(3)", "migrations: `r1.py` cannot be loaded: SystemExit: 3"),
     ],
 )
 def test_broken_revision(project: Project, body: str, message: str) -> None:
@@ -83,7 +84,10 @@ def test_two_heads(project: Project) -> None:
     scripts = project.scripts()
     with pytest.raises(ConfigError, match="migrations: 2 heads: `r2a`, `r2b`") as caught:
         scripts.resolve("head")
-    assert caught.value.hint == "`--to heads` brings shards to all of them; `alembic merge heads` makes them one"
+    assert (
+        caught.value.hint
+        == "`shardctl migrate --to heads` brings shards to all of them; `alembic merge heads` makes them one"
+    )
     assert scripts.resolve("heads") == ("r2a", "r2b")
     assert sorted(scripts.pending(Goal(target="heads"), ("r1",))) == ["r2a", "r2b"]
 
