@@ -7,6 +7,7 @@ connection it hands to `context.configure`, the migrations run on the shard's ow
 from __future__ import annotations
 
 import contextvars
+import importlib.util
 import re
 from argparse import Namespace
 from contextlib import ExitStack
@@ -17,14 +18,24 @@ from sqlalchemy import URL, Connection
 
 from shardctl.errors import ShardctlError, ShardError
 from shardctl.fleet import LiveShard
+from shardctl.fleet.live_shard import driver_line
 from shardctl.fleet.quoting import quoted_name
 from shardctl.schema.confinement import confined
 from shardctl.schema.goals import UPGRADE_TO_HEAD, Goal
 from shardctl.schema.proxies import context_local_proxies, enter_env_py
 from shardctl.schema.revisions import DEFAULT_VERSION_TABLE, Scripts, ShardRevision, read_standing
-from shardctl.schema.shard_environment import Course, Learnt, Progress, ShardEnvironment
+from shardctl.schema.shard_environment import (
+    ONE_DATABASE,
+    SEVERAL_DATABASES,
+    Course,
+    Learnt,
+    Progress,
+    ShardEnvironment,
+)
 from shardctl.schema.transactions import whole_revisions
 
+_MAKES_ASYNC_ENGINES = re.compile(r"\basync_engine_from_config\b|\bcreate_async_engine\b")
+_ASYNC_DRIVERS = {"sqlite": ["aiosqlite"], "mysql": ["aiomysql", "asyncmy"], "mariadb": ["aiomysql", "asyncmy"]}
 _NAMES_VERSION_TABLE = re.compile(r"\bversion_table\b|\*\*")
 
 
@@ -66,15 +77,28 @@ def run_env(shard: LiveShard, scripts: Scripts, connection: Connection, course: 
     try:
         contextvars.copy_context().run(run)
     except (Exception, SystemExit) as error:
-        progress.error = error if progress.error is None or isinstance(error, ShardctlError) else progress.error
+        if progress.error is None or isinstance(error, ShardctlError):
+            progress.error = error if progress.has_asked else _explained(error, shard, scripts)
     return progress
+
+
+def _explained(error: BaseException, shard: LiveShard, scripts: Scripts) -> BaseException:
+    """Return the error of an env.py that came to no revision, with a hint if it is of a kind that cannot."""
+    text, reason = _text_of(scripts), f"{type(error).__name__}: {driver_line(error)}"
+    if isinstance(error, ShardctlError):
+        return error
+    if "upgrade_token=" in text:
+        return ShardError(f"{SEVERAL_DATABASES}: {reason}", hint=ONE_DATABASE)
+    if "requires an async driver" in reason:
+        drivers = " or ".join(_ASYNC_DRIVERS.get(shard.engine.url.get_backend_name(), ["psycopg"]))
+        return ShardError(reason, hint=f"env.py makes an asynchronous engine: pip install {drivers}")
+    return error
 
 
 def version_table_of(shard: LiveShard, scripts: Scripts) -> str:
     """Return the name that the project's env.py gives to a shard's version table."""
     if shard.shard_id not in scripts.version_tables:
-        text = (scripts.folder / "env.py").read_text(encoding="utf-8", errors="replace")
-        if not _NAMES_VERSION_TABLE.search(text):
+        if not _NAMES_VERSION_TABLE.search(_text_of(scripts)):
             return DEFAULT_VERSION_TABLE
         _learn_version_table(shard, scripts)
     return scripts.version_tables.get(shard.shard_id, DEFAULT_VERSION_TABLE)
@@ -146,7 +170,7 @@ def env_config(
 ) -> Config:
     """Return Alembic's settings for a run of env.py on one shard: whatever env.py takes its URL from leads there."""
     config = scripts.settings.new_config()
-    url = env_url(shard).render_as_string(hide_password=False)
+    url = _as_env_py_takes_it(env_url(shard), scripts).render_as_string(hide_password=False)
     config.set_main_option("sqlalchemy.url", url.replace("%", "%%"))
     config.cmd_opts = Namespace(
         x=[f"shard={shard.shard_id}"],
@@ -161,6 +185,19 @@ def env_config(
     if connection is not None:
         config.attributes["connection"] = connection
     return config
+
+
+def _as_env_py_takes_it(url: URL, scripts: Scripts) -> URL:
+    """Give a URL an asynchronous driver if env.py makes asynchronous engines; psycopg is both."""
+    backend = url.get_backend_name()
+    if backend not in _ASYNC_DRIVERS or not _MAKES_ASYNC_ENGINES.search(_text_of(scripts)):
+        return url
+    installed = [driver for driver in _ASYNC_DRIVERS[backend] if importlib.util.find_spec(driver)]
+    return url.set(drivername=f"{backend}+{installed[0]}") if installed else url
+
+
+def _text_of(scripts: Scripts) -> str:
+    return (scripts.folder / "env.py").read_text(encoding="utf-8", errors="replace")
 
 
 def env_url(shard: LiveShard) -> URL:

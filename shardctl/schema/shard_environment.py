@@ -23,6 +23,9 @@ from shardctl.schema.transactions import whole_revision_options
 
 Step = RevisionStep | StampStep
 
+SEVERAL_DATABASES = "it migrates several databases in one run (`upgrade_token`)"
+ONE_DATABASE = "write an env.py for one database: shardctl runs it on each shard"
+
 
 class Course(Protocol):
     """What a run does on a shard, and what it does around each revision."""
@@ -98,10 +101,7 @@ class ShardEnvironment(EnvironmentContext):
         options |= options.pop("kw", {})
         options.pop("self")
         if options.get("upgrade_token", "upgrades") != "upgrades":
-            raise ShardError(
-                "env.py migrates several databases in one run (`upgrade_token`)",
-                hint="write an env.py for one database: shardctl runs it on each shard",
-            )
+            raise ShardError(SEVERAL_DATABASES, hint=ONE_DATABASE)
         self._scripts.version_tables[self._shard.shard_id] = options.get("version_table", DEFAULT_VERSION_TABLE)
         if self._target is None:
             raise Learnt

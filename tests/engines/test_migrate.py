@@ -254,13 +254,16 @@ def test_unmodified_generic_template(
     assert_five_revisions(fleet.shards["asia"], "asia")
 
 
-def test_unmodified_async_template(postgresql: Databases, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["sqlite files", "sqlite attached", "postgresql schemas"])
+def test_unmodified_async_template(kind: str, databases_of_kind: Databases, tmp_path: Path) -> None:
     pytest.importorskip("greenlet", reason="SQLAlchemy runs an async env.py with greenlet only")
+    if databases_of_kind.engine == "sqlite":
+        pytest.importorskip("aiosqlite", reason="an async env.py needs an async driver, here SQLite's")
     project = Project(tmp_path)
     project.init("async")
-    place_shards(project, "postgresql schemas", postgresql, ["asia", "europe"])
+    place_shards(project, kind, databases_of_kind, ["asia", "europe"])
     fleet = project.open()
-    create_places(fleet, postgresql)
+    create_places(fleet, databases_of_kind)
     write_five_revisions(project)
     for name, outcome in run(fleet, project.scripts()).items():
         assert outcome.error is None
@@ -275,6 +278,23 @@ def test_unmodified_multidb_template_is_refused(databases: Databases, tmp_path: 
     for outcome in run(fleet, project.scripts()).values():
         assert outcome.error is not None
         assert outcome.error.to == ()
+        assert outcome.error.message.startswith("env.py: it migrates several databases in one run")
+        assert outcome.error.hint == "write an env.py for one database: shardctl runs it on each shard"
+
+
+def test_an_async_template_without_an_async_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("greenlet", reason="SQLAlchemy runs an async env.py with greenlet only")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    project = Project(tmp_path)
+    project.init("async")
+    databases = Databases("sqlite", tmp_path)
+    place_shards(project, "sqlite files", databases, ["asia"])
+    fleet = project.open()
+    create_places(fleet, databases)
+    project.write_revision("r1", None, CREATE)
+    error = run(fleet, project.scripts())["asia"].error
+    assert error.message.startswith("env.py: InvalidRequestError: The asyncio extension requires an async driver")
+    assert error.hint == "env.py makes an asynchronous engine: pip install aiosqlite"
 
 
 @pytest.mark.parametrize(
