@@ -161,6 +161,7 @@ def live_shard(shard_id: str, bind: Any, timeout_s: float) -> LiveShard:
         backend=backend,
         server=backend.server(bind.url),
         prepare=None if backend.name == "sqlite" else Connection.detach,
+        may_be_autocommit=backend.name != "sqlite",
         is_thread_bound=isinstance(bind.pool, SingletonThreadPool | StaticPool),
     )
     if schema is not None:

@@ -15,6 +15,8 @@ from shardctl.errors import ShardctlError, ShardError, ShardUnreachable
 from shardctl.fleet.backends import Backend
 from shardctl.topology.model import Shard, ShardState
 
+_IN_TRANSACTION = "connection in transaction status"
+"""As psycopg says why it does not begin another one."""
 _NO_DATABASE = re.compile(r'database ".*" does not exist|Unknown database ')
 """As PostgreSQL and MySQL say it, where they speak English."""
 
@@ -35,6 +37,8 @@ class LiveShard:
     """Shards of one server share its connection budget."""
     prepare: Callable[[Connection], None] | None = None
     """Makes a connection of an application's own engine fit for `connect`."""
+    may_be_autocommit: bool = False
+    """Whether the engine is an application's, whose connections may commit each statement by itself."""
     is_thread_bound: bool = False
     """Whether only the thread that opened the application may connect, as with databases in memory."""
     _open: set[Any] = field(default_factory=set)
@@ -72,16 +76,23 @@ class LiveShard:
             connection = self.engine.connect()
         except SQLAlchemyError as error:
             raise self.unreachable(error) from error
-        driver_connection = connection.connection.driver_connection
+        driver_connection = connection.connection.dbapi_connection
         self._open.add(driver_connection)
         try:
             if read_only:
                 self.backend.begin_read_only(connection)
+            elif self.may_be_autocommit:
+                connection.execution_options(isolation_level=connection.default_isolation_level)
             if self.prepare is not None:  # afterwards: SQLAlchemy sets no isolation level on a detached connection
                 self.prepare(connection)
             yield connection
         except SQLAlchemyError as error:
             raise self.failure(error) from error
+        except self.engine.dialect.loaded_dbapi.Error as error:
+            in_transaction = "have the engine's event listeners commit what they begin"
+            raise ShardError(
+                driver_line(error), hint=in_transaction if _IN_TRANSACTION in str(error) else None
+            ) from error
         finally:
             self._open.discard(driver_connection)
             self._close(connection, read_only=read_only)

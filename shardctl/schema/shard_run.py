@@ -58,7 +58,7 @@ class ShardRun:
     def locked(self, connection: Connection) -> Iterator[None]:
         """Hold the shard's lock, and limit the session that has it."""
         if self._own is None:
-            self._own, self._session = connection, connection.connection.driver_connection
+            self._own, self._session = connection, connection.connection.dbapi_connection
         with held(self.shard, connection, wait_s=self.terms.lock_wait_s, stop=self.stop, on_event=self.tell):
             self._limit(connection)
             yield
@@ -175,7 +175,7 @@ class ShardRun:
         own = self._own
         if own is None or self.shard.backend.name == "sqlite":
             return False
-        return own.closed or own.invalidated or own.connection.driver_connection is not self._session
+        return own.closed or own.invalidated or own.connection.dbapi_connection is not self._session
 
     def steps(self, revisions: tuple[str, ...]) -> Iterator[Step]:
         self._planned = self.scripts.steps(self.goal, revisions)

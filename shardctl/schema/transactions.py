@@ -6,6 +6,8 @@ dies on "already exists".
 
 from __future__ import annotations
 
+import re
+import sqlite3
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +19,8 @@ from sqlalchemy.exc import OperationalError
 from shardctl.errors import ShardError
 from shardctl.fleet.live_shard import driver_line
 
+_BEGIN = re.compile(r"\s*BEGIN\b", re.IGNORECASE)
+
 
 @contextmanager
 def whole_revisions(connection: Connection) -> Iterator[None]:
@@ -25,24 +29,32 @@ def whole_revisions(connection: Connection) -> Iterator[None]:
         yield
         return
     connection.rollback()
-    driver: Any = connection.connection.driver_connection
-    isolation_level, foreign_keys = driver.isolation_level, _foreign_keys(driver)
+    driver: Any = connection.connection.dbapi_connection
+    autocommit, isolation_level = getattr(driver, "autocommit", None), driver.isolation_level
+    if autocommit is not None:  # since Python 3.12: `False` is always in a transaction, `True` ignores commit()
+        driver.autocommit = True
+        driver.autocommit = sqlite3.LEGACY_TRANSACTION_CONTROL  # type: ignore[attr-defined,unused-ignore]
     driver.isolation_level = None
+    foreign_keys = _foreign_keys(driver)
     # Recreating a table drops it: with foreign keys on, rows that refer to it would be deleted. Inside a transaction
     # this pragma does nothing.
     driver.execute("PRAGMA foreign_keys = OFF")
     event.listen(connection, "begin", _begin_immediate)
+    event.listen(connection, "before_cursor_execute", _begun_once, retval=True)
     try:
         yield
     finally:
         # Even with nothing to write, the COMMIT of a BEGIN IMMEDIATE waits for readers.
         event.remove(connection, "begin", _begin_immediate)
+        event.remove(connection, "before_cursor_execute", _begun_once)
         if not connection.closed and not connection.invalidated:
             connection.rollback()
             # A COMMIT that a reader is in the way of leaves the transaction open, and SQLAlchemy takes it for over.
             driver.rollback()
             driver.execute(f"PRAGMA foreign_keys = {foreign_keys}")
             driver.isolation_level = isolation_level
+            if autocommit is not None:
+                driver.autocommit = autocommit
 
 
 def whole_revision_options(connection: Connection) -> dict[str, bool]:
@@ -59,9 +71,20 @@ def _foreign_keys(driver: Any) -> int:
 
 def _begin_immediate(connection: Connection) -> None:
     is_autocommit = connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT"
-    driver: Any = connection.connection.driver_connection
+    driver: Any = connection.connection.dbapi_connection
     if not is_autocommit and not driver.in_transaction:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _begun_once(
+    connection: Connection, cursor: Any, statement: str, parameters: Any, context: Any, is_many: Any
+) -> tuple[str, Any]:
+    """Take the place of a BEGIN that the application's own listener for `begin` sends, as SQLAlchemy tells it to."""
+    is_beginning = getattr(connection, "_Connection__in_begin", False)
+    if not is_beginning or not _BEGIN.match(statement):
+        return statement, parameters
+    driver: Any = connection.connection.dbapi_connection
+    return ("SELECT 1" if driver.in_transaction else "BEGIN IMMEDIATE"), parameters
 
 
 Violations = Counter[tuple[str, str]]

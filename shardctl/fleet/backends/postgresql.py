@@ -84,7 +84,7 @@ class PostgreSQL:
     @contextmanager
     def autocommit(self, connection: Connection) -> Iterator[None]:
         connection.rollback()
-        driver: Any = connection.connection.driver_connection
+        driver: Any = connection.connection.dbapi_connection  # `driver_connection` is None once it is detached
         was_autocommit, driver.autocommit = driver.autocommit, True
         try:
             yield
