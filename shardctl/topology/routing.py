@@ -6,13 +6,14 @@ every value that a strategy cannot place goes to all shards.
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from shardctl.errors import NoPlacement
 from shardctl.topology.strategies import Directory, Hash, Lookup, Strategy
+
+_ALIKE = str.maketrans("jyvw", "iiuu")
 
 Op = Literal["=", "in", "<", "<=", ">", ">=", "between"]
 
@@ -189,10 +190,17 @@ def _is_comparable(key: RoutingKey, values: tuple[Any, ...]) -> bool:
 def _loosely_equal(lookup: Lookup, value: str) -> frozenset[str] | None:
     """Return the shards of every lookup value that a collation may hold equal to `value`."""
     wanted = _fold(value)
-    found = frozenset(shard_id for text, shard_id in lookup.shards.items() if _fold(text) == wanted)
+    if wanted is None:
+        return None
+    found = frozenset(shard_id for text, shard_id in lookup.shards.items() if _fold(text) in (wanted, None))
     return found or None
 
 
-def _fold(text: str) -> str:
-    decomposed = unicodedata.normalize("NFKD", text.rstrip())
-    return "".join(char for char in decomposed if not unicodedata.combining(char)).casefold()
+def _fold(text: str) -> str | None:
+    """Return what equal texts have in common under any collation; None if it is not ASCII: then nothing is sure.
+
+    There are collations that hold `i`, `j` and `y` equal, or `u`, `v` and `w`.
+    """
+    if not all(" " <= char <= "~" for char in text):
+        return None
+    return text.rstrip(" ").lower().translate(_ALIKE)
