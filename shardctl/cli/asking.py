@@ -42,6 +42,8 @@ class Asking:
     file: Path | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
     max_rows_pulled: int = 1_000_000
+    everywhere: bool = False
+    """Whether shards are asked that the sharding key rules out."""
 
     def statement(
         self, text: str, *, where: str | None = None, order_by: str | None = None, limit: int | None = None
@@ -108,7 +110,7 @@ class Asking:
         from shardctl.query.parameters import bound
 
         with bound(self.parameters):
-            plan = plan_for(self.fleet, sql, shards=self.shards, timeout_s=self.timeout_s)
+            plan = plan_for(self.fleet, sql, shards=self.shards, timeout_s=self.timeout_s, everywhere=self.everywhere)
         if self.format is RowFormat.TABLE:
             output.write(plan.explain() + "\n")
             return
@@ -118,8 +120,9 @@ class Asking:
 
     def overview(self) -> None:
         """Print how many rows of each table each shard has."""
-        from shardctl.query import count_rows
+        from shardctl.query import count_rows, online
 
+        online(self.shards)
         tables = list(self.fleet.models.tables)
         with diagnostics.working(f"counting on {len(self.shards)} shards"):
             counts = count_rows(self.fleet, self.shards, tables, timeout_s=self.timeout_s)
@@ -145,6 +148,7 @@ class Asking:
                     with_shard=self.by_shard,
                     timeout_s=self.timeout_s,
                     max_rows_pulled=self.max_rows_pulled,
+                    everywhere=self.everywhere,
                 )
         except KeyboardInterrupt:
             raise Interrupted("interrupted: the statement was cancelled on every shard") from None
@@ -191,6 +195,7 @@ class Asking:
                     with_shard=self.by_shard,
                     timeout_s=self.timeout_s,
                     max_rows_pulled=self.max_rows_pulled,
+                    everywhere=self.everywhere,
                 )
             with output.into(self.file), closing(counted(result.rows)) as rows:
                 output.emit(result.columns, rows, Format(self.format))
@@ -240,6 +245,8 @@ def check_format(format_: RowFormat, file: Path | None) -> None:
 def _footer(result: QueryResult | QueryRows, count: int, seconds: float, asked: Asked, size: int) -> str:
     rows = f"{count} row{'' if count == 1 else 's'}"
     shards = f"{len(result.shard_ids)} shard{'' if len(result.shard_ids) == 1 else 's'}"
+    if result.plan.pruned is not None:
+        shards = f"{len(result.shard_ids)} of {result.plan.pruned.candidates} shards, by the sharding key,"
     text = f"{rows} from {shards} in {seconds:.2f} s ({result.plan.reason}); {_bytes(size)} printed"
     slowest = asked.slowest
     return text + (f"; slowest `{slowest[0]}`, {slowest[1]:.2f} s" if slowest and len(result.shard_ids) > 1 else "")

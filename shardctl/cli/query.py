@@ -10,12 +10,12 @@ import typer
 from shardctl.cli import diagnostics, options, output
 from shardctl.cli.asking import Asking, check_format
 from shardctl.cli.options import RowFormat
-from shardctl.cli.project import open_fleet, select, without_offline
+from shardctl.cli.project import open_fleet, select
 from shardctl.cli.statements import read_statement
-from shardctl.errors import ConfigError, Refused
+from shardctl.errors import ConfigError
 
 if TYPE_CHECKING:
-    from shardctl.fleet import Fleet, LiveShard
+    from shardctl.fleet import Fleet
 
 
 def query(
@@ -45,6 +45,9 @@ def query(
     max_rows_pulled: Annotated[
         int, typer.Option("--max-rows-pulled", min=0, help="Rows at most that are brought to one place.")
     ] = 1_000_000,
+    everywhere: Annotated[
+        bool, typer.Option("--everywhere", help="Ask all shards, also those that the sharding key rules out.")
+    ] = False,
     shard: options.Shards = None,
     label: options.Labels = None,
     exclude: options.Exclude = None,
@@ -57,7 +60,8 @@ def query(
 
     The answer is the one that a single database with all rows would give; what cannot be answered so is refused. The
     database itself refuses to write. Each shard is read in one snapshot of its own. Without a statement: a prompt on a
-    terminal, otherwise the number of rows of each table on each shard.
+    terminal, otherwise the number of rows of each table on each shard. Shards that can hold none of the rows by the
+    conditions on sharding keys are not asked.
 
     Examples: shardctl query "SELECT city FROM weather_locations ORDER BY city"; shardctl query WeatherLocation --where
     "continent = 'Asia'"; shardctl query "SELECT count(*) FROM Report WHERE temperature > :t" --param t=20
@@ -65,13 +69,14 @@ def query(
     text = read_statement(statement, file)
     check_format(format_, out)
     fleet = open_fleet(config, app)
-    chosen = _reachable(select(fleet, shards=shard, labels=label, exclude=exclude))
+    chosen = select(fleet, shards=shard, labels=label, exclude=exclude)
     _note_broken_models(fleet)
     from shardctl.query.parameters import read_parameters
 
     asking = Asking(fleet, chosen, timeout or fleet.shard_map.timeout_s, format_, by_shard, partial, out)
     asking.parameters = read_parameters(param or [])
     asking.max_rows_pulled = max_rows_pulled
+    asking.everywhere = everywhere
     with fleet:
         if text is not None:
             sql = asking.statement(text, where=where, order_by=order_by, limit=limit)
@@ -84,18 +89,6 @@ def query(
             run_prompt(asking)
         else:
             asking.overview()
-
-
-def _reachable(shards: list[LiveShard]) -> list[LiveShard]:
-    """Refuse to leave out what is declared offline unless it is said."""
-    online, offline = without_offline(shards)
-    if offline:
-        names = [live.shard_id for live in offline]
-        raise Refused(
-            f"the answer would be incomplete: {diagnostics.listed(names)} {'is' if len(names) == 1 else 'are'} offline",
-            hint=f"pass {' '.join(f'`--exclude {name}`' for name in names[:3])} for an answer without",
-        )
-    return online
 
 
 def _note_broken_models(fleet: Fleet) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import datetime
 import enum
+import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Column, Dialect, Enum, String, Table, TypeDecorator
+from sqlalchemy import Column, Date, DateTime, Dialect, Enum, Integer, String, Table, TypeDecorator, Uuid
+from sqlalchemy.dialects.mysql import SET
 from sqlalchemy.dialects.postgresql import CITEXT
 from sqlalchemy.orm import Mapper, RelationshipProperty
-from sqlalchemy.types import CHAR, NCHAR, TypeEngine
+from sqlalchemy.types import CHAR, NCHAR, TIMESTAMP, TypeEngine
 
 from shardctl.errors import NoPlacement
 from shardctl.topology.routing import RoutingKey
@@ -111,6 +114,16 @@ def is_ordered_exactly(column: Column[Any], dialects: Iterable[Dialect]) -> bool
     return all(_is_ordered_exactly(_plain_type(column.type, dialect), dialect) for dialect in dialects)
 
 
+def constant_type(column: Column[Any], dialects: Iterable[Dialect]) -> type | None:
+    """Return the Python type of the values that a column's constants in SQL text stand for; None if that is not sure.
+
+    Not so where the application makes other values of what is stored, nor where equality is another engine's affair:
+    collations that may hold anything equal, time zones, numbers that are rounded.
+    """
+    found = {_constant_type(column.type, dialect) for dialect in dialects}
+    return found.pop() if len(found) == 1 else None
+
+
 def fits(value: Any, column: Column[Any]) -> bool:
     """Say whether a value is of the column's own type, so that no database converts it before it compares."""
     expected = python_type(column)
@@ -137,6 +150,26 @@ def _is_compared_exactly(type_: TypeEngine[Any], dialect: Dialect) -> bool:
             collation.endswith("_bin") and ("_nopad_" in collation or "_0900_" in collation)
         )
     return collation in ("", "binary", "c", "posix")
+
+
+def _constant_type(type_: TypeEngine[Any], dialect: Dialect) -> type | None:
+    type_ = type_._variant_mapping.get(dialect.name, type_)
+    if not type(type_).__module__.startswith("sqlalchemy.") or isinstance(type_, Enum | SET):
+        return None
+    is_generic = type(type_).__module__ == "sqlalchemy.sql.sqltypes"  # SQLite's own dates have formats of their own
+    match type_:
+        case Integer():
+            return int
+        case String():
+            known = {"sqlite": ("", "binary", "nocase", "rtrim"), "postgresql": ("", "c", "posix")}.get(dialect.name)
+            return str if known is None or (type_.collation or "").lower() in known else None
+        case Date():
+            return datetime.date if is_generic or dialect.name != "sqlite" else None
+        case DateTime() if not type_.timezone and not isinstance(type_, TIMESTAMP):
+            return datetime.datetime if is_generic or dialect.name != "sqlite" else None
+        case Uuid() if type_.as_uuid and type_.native_uuid and dialect.name == "postgresql":
+            return uuid.UUID
+    return None
 
 
 def _is_ordered_exactly(type_: TypeEngine[Any], dialect: Dialect) -> bool:

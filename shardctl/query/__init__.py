@@ -1,5 +1,6 @@
 """Reading across shards: one statement, one answer."""
 
+from shardctl.query.holders import online
 from shardctl.query.names import class_statement
 from shardctl.query.overview import count_rows
 from shardctl.query.run import QueryResult, QueryRows, models_of, plan_for, run_query, stream_query
@@ -10,6 +11,7 @@ __all__ = [
     "class_statement",
     "count_rows",
     "models_of",
+    "online",
     "plan_for",
     "run_query",
     "stream_query",

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from shardctl.errors import Refused
 from shardctl.query.colocation import DeclaredColocation, tables_by_name
 from shardctl.query.parse import Statement, refuse
+from shardctl.query.pruning import Pruned, Pruning
 from shardctl.query.pull.sources import table_key
 from shardctl.query.refusals import REFUSALS
+from shardctl.query.sharding import KeyedTable, keyed_table
 
 if TYPE_CHECKING:
     from shardctl.fleet import Fleet, LiveShard
@@ -23,15 +26,27 @@ class Holders:
         models: Its models, if it has any.
         statement: The statement, with class names resolved.
         shards: The shards that were chosen.
+        everywhere: Whether all of them are asked, whatever the statement says of sharding keys.
     """
 
-    def __init__(self, fleet: Fleet, models: Models | None, statement: Statement, shards: Sequence[LiveShard]) -> None:
+    def __init__(
+        self,
+        fleet: Fleet,
+        models: Models | None,
+        statement: Statement,
+        shards: Sequence[LiveShard],
+        *,
+        everywhere: bool = False,
+    ) -> None:
         self._shards = shards
+        self._statement = statement
         self.models = models
         self._undeclared: list[str] = []
         self.colocation = None if models is None else DeclaredColocation(fleet.shard_map.tables, models)
         self.by_table: dict[str, Sequence[LiveShard]] = {}
+        self.tables: dict[str, KeyedTable] = {}
         known = {} if models is None else tables_by_name(models)
+        dialects = [shard.bind.dialect for shard in fleet.shards.values()]
         for table in statement.tables:
             key = table_key(statement, table)
             found: Sequence[LiveShard] = shards
@@ -39,8 +54,12 @@ class Holders:
             if model is not None and models is not None:
                 limit = fleet.shard_ids(models.mapper_of(model) or model)
                 found = [shard for shard in shards if shard.shard_id in limit] or shards
-                if fleet.placement is None or fleet.placement.rule(models.mapper_of(model) or model) is None:
+                placement = fleet.placement
+                keyed = None if placement is None else keyed_table(models, placement, model, dialects)
+                if keyed is None:
                     self._undeclared.append(key)
+                else:
+                    self.tables[key] = keyed
             else:
                 self._undeclared.append(key)
             self.by_table[key] = found
@@ -51,6 +70,24 @@ class Holders:
             and table.args.get("db") is None
             and self.colocation.is_reference(statement.fold(table.this))
         }
+        tables = {} if everywhere or len(shards) == 1 else self.tables
+        ids = {key: [shard.shard_id for shard in self.by_table[key]] for key in tables}
+        self._pruning = Pruning(statement, tables, ids, {shard.backend.name for shard in shards})
+
+    def pruned(self, asked: Collection[str]) -> Pruned | None:
+        """Return why no more shards than these are asked; None if these are all."""
+        candidates = {shard.shard_id for shards in self.by_table.values() for shard in shards}
+        reason = self._pruning.reason
+        return Pruned(len(candidates), reason) if reason and len(asked) < len(candidates) else None
+
+    def one(self) -> LiveShard | None:
+        """Return the shard that has every row that the statement needs, if there is one such."""
+        found = self._pruning.of_all()
+        if found is None or len(found) > 1:
+            return None
+        having = [shard for shard in self._shards if all(shard in shards for shards in self.by_table.values())]
+        fitting = [shard for shard in _online_first(having) if not found or shard.shard_id in found]
+        return online(fitting[:1])[0] if fitting else None
 
     def together(self) -> Sequence[LiveShard]:
         """Return the shards that can each answer for their own rows.
@@ -68,11 +105,11 @@ class Holders:
         ]
         if uneven or not asked:
             refuse(f"`{(uneven or list(self.by_table))[0]}` is not on every shard of the other tables")
-        return asked
-
-    def chosen(self, shard_ids: Sequence[str]) -> tuple[str, ...]:
-        """Return those of these shards that were chosen."""
-        return tuple(shard.shard_id for shard in self._shards if shard.shard_id in shard_ids)
+        if not sharded:
+            asked = _online_first(asked)  # any one of them has the whole answer
+            online(asked[:1])
+            return asked
+        return online(self._left(asked, self._pruning.of_select(self._statement.tree)))
 
     def each(self) -> Mapping[str, Sequence[str]]:
         """Return the shards to read each table from: one for a reference table.
@@ -82,7 +119,36 @@ class Holders:
         """
         if len(self.by_table) > 1 and self._undeclared:
             REFUSALS["placement"].refuse(None, self._undeclared[0])
-        return {
-            key: [shard.shard_id for shard in (shards[:1] if key in self._references else shards)]
+        found = {
+            key: self._left(shards, self._pruning.of_table(key))
             for key, shards in self.by_table.items()
+            if key not in self._references
         }
+        found |= {key: _online_first(self.by_table[key])[:1] for key in self._references}
+        return {key: [shard.shard_id for shard in online(found[key])] for key in self.by_table}
+
+    def _left(self, shards: Sequence[LiveShard], found: Collection[str] | None) -> Sequence[LiveShard]:
+        """Return the shards that are left; one, where no row can match: the answer is that of no rows."""
+        if found is None:
+            return shards
+        return [shard for shard in shards if shard.shard_id in found] or _online_first(shards)[:1]
+
+
+def online(shards: Sequence[LiveShard]) -> Sequence[LiveShard]:
+    """Return the shards that will be asked.
+
+    Raises:
+        Refused: One of them is declared offline: an answer without it would be incomplete.
+    """
+    names = [shard.shard_id for shard in shards if shard.is_offline]
+    if names:
+        listed = ", ".join(names)
+        raise Refused(
+            f"the answer would be incomplete: {listed} {'is' if len(names) == 1 else 'are'} offline",
+            hint=f"pass {' '.join(f'`--exclude {name}`' for name in names[:3])} for an answer without",
+        )
+    return shards
+
+
+def _online_first(shards: Sequence[LiveShard]) -> list[LiveShard]:
+    return sorted(shards, key=lambda shard: shard.is_offline)

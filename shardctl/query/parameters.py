@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import TextClause, text
+from sqlalchemy import Connection, TextClause, text
 
 from shardctl.errors import ConfigError
 
@@ -18,6 +18,8 @@ _QUOTED = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _NAME = re.compile(r"(?<![:\w\\]):([A-Za-z_]\w*)(?!:)")
+
+MISSING: Final = object()
 
 _VALUES: ContextVar[Mapping[str, Any] | None] = ContextVar("parameters", default=None)
 
@@ -79,7 +81,12 @@ def bound(values: Mapping[str, Any]) -> Iterator[None]:
 
 def is_bound(name: str) -> bool:
     """Say whether there is a value of this name."""
-    return name in (_VALUES.get() or {})
+    return bound_value(name) is not MISSING
+
+
+def bound_value(name: str) -> Any:
+    """Return the value of this name, or MISSING."""
+    return (_VALUES.get() or {}).get(name, MISSING)
 
 
 def with_values(sql: str) -> TextClause | None:
@@ -98,6 +105,17 @@ def with_values(sql: str) -> TextClause | None:
 
     escaped_sql = "".join(escaped(part, is_quoted=is_quoted) for part, is_quoted in _parts(sql))
     return text(escaped_sql).bindparams(**{name: values[name] for name in names})
+
+
+def for_driver(connection: Connection, sql: str) -> tuple[str, Any]:
+    """Return a statement and its values in the form of a connection's own driver; without values, it as it is."""
+    statement = with_values(sql)
+    if statement is None:
+        return sql, None
+    compiled = statement.compile(dialect=connection.dialect)
+    values = compiled.params
+    order = getattr(compiled, "positiontup", None)
+    return str(compiled), values if order is None else tuple(values[name] for name in order)
 
 
 def _parts(sql: str) -> Iterator[tuple[str, bool]]:

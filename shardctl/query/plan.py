@@ -21,6 +21,7 @@ from shardctl.query.joins import check_sources, needs_one_shard_only
 from shardctl.query.merge import EngineMerge, RowMerge, SortKey, merge_steps, row_steps
 from shardctl.query.parameters import is_bound
 from shardctl.query.parse import Statement, refuse, shown
+from shardctl.query.pruning import Pruned
 from shardctl.query.pull.checks import check_system_columns, functions
 from shardctl.query.pull.plan import TableScan
 from shardctl.query.pull.sources import table_key
@@ -84,10 +85,19 @@ class QueryPlan:
     tables: tuple[str, ...] = ()
     """The tables that each shard reads: they must not turn out to be views."""
     gathering: Gathering | None = None
+    pruned: Pruned | None = None
+    """Why shards are left out; None: none is."""
+
+    @property
+    def is_by_key(self) -> bool:
+        """Whether the statement runs as it is on the one shard that its sharding key leaves."""
+        return self.route is Route.DIRECT and self.pruned is not None
 
     def explain(self) -> str:
         """Return the plan as text: what each shard is sent, and how the answers are merged."""
-        lines = [f"{self.route}: {self.reason}", f"shards: {', '.join(self.shard_ids)}"]
+        asked = ", ".join(self.shard_ids)
+        which = f"shards: {asked}" if self.pruned is None else f"asked: {asked} ({self.pruned.reason})"
+        lines = [f"{self.route}: {self.reason}", which]
         if self.gathering is not None:
             lines += ["pull:", *(f"  {line}" for scan in self.gathering.scans for line in scan.explain())]
             return "\n".join([*lines, "then, over these rows:", *(f"  {line}" for line in self.shard_sql.splitlines())])
@@ -107,6 +117,7 @@ def plan_query(
     colocation: Colocation | None = None,
     input_columns: frozenset[str] | None = None,
     engines: frozenset[str] = frozenset(),
+    pruned: Pruned | None = None,
 ) -> QueryPlan:
     """Plan a statement.
 
@@ -116,12 +127,13 @@ def plan_query(
         colocation: Which tables may be joined on each shard; None: not known, so none.
         input_columns: The columns of the statement's tables in lower case, where `columns_sql` gives a statement.
         engines: The engines of the chosen shards, if there are several.
+        pruned: Why other shards are left out.
 
     Raises:
         QueryRefused: The merged answer would not be, or may not be, what one database would give.
     """
     ids = tuple(shard_ids)
-    if len(ids) == 1:
+    if len(ids) == 1 and pruned is None:
         return QueryPlan(Route.DIRECT, statement.engine, ids, statement.sql, "one shard was chosen")
     if needs_one_shard_only(statement, colocation):
         what = "only reference tables are read" if statement.tables else "no table is read"
@@ -149,6 +161,7 @@ def plan_query(
         merge=merge,
         functions=_unknown_functions(statement, merge),
         tables=tuple(dict.fromkeys(table_key(statement, table) for table in statement.tables)),
+        pruned=pruned,
     )
 
 

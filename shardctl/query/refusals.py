@@ -69,10 +69,10 @@ REFUSALS: Mapping[str, Refusal] = {
         hint="leave it out",
     ),
     "variable": Refusal(
-        "variables and placeholders",
+        "variables, and placeholders that `--param` gives no value",
         "variables and parameters have no value here",
         "SELECT city FROM weather_locations WHERE id = :id",
-        hint="write the value",
+        hint="write the value, or give a `:name` one: `--param name=…`",
     ),
     "system column": Refusal(
         "a row's place: `rowid`, `ctid`, `oid`, `xmin`",
@@ -118,9 +118,9 @@ REFUSALS: Mapping[str, Refusal] = {
         hint="choose one shard with `--shard`; joins of rows that live together, without more, are merged",
     ),
     "dependent": Refusal(
-        "on PostgreSQL, columns beside a grouped primary key where rows are gathered",
+        "on PostgreSQL, columns beside a grouped primary key where rows are gathered, unless it has the sharding key",
         "a gathered table has no primary key that others of its columns depend on: {}",
-        "SELECT id, city, rank() OVER (ORDER BY count(*)) FROM weather_locations GROUP BY id",
+        "SELECT id, rain, rank() OVER (ORDER BY count(*)) FROM reports GROUP BY id",
         engine="postgresql",
         hint="group by these columns too",
     ),

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sqlglot import exp
 
 from shardctl.errors import ConfigError, QueryRefused, ShardError, nearest_name
+from shardctl.query.direct import plan_direct
 from shardctl.query.engines import Row
 from shardctl.query.engines.values import run_as_written
 from shardctl.query.gather import gather
-from shardctl.query.holders import Holders
+from shardctl.query.holders import Holders, online
 from shardctl.query.merge import RowMerge
 from shardctl.query.names import class_tables, resolve_classes
 from shardctl.query.parse import parse
@@ -54,40 +56,29 @@ def run_query(
     timeout_s: float | None = None,
     max_rows: int | None = None,
     max_rows_pulled: int = MAX_ROWS_PULLED,
+    everywhere: bool = False,
 ) -> QueryResult:
     """Run one read-only statement on shards, and return the answer that one database with all of their rows would give.
 
     Args:
         fleet: The fleet; its models and placement, if it has any, are what joins and class names are resolved with.
         sql: The statement.
-        shards: The shards to ask, at least one.
+        shards: The shards to ask, at least one; of these, those are left out that can hold no row of the answer by
+            the statement's conditions on sharding keys.
         with_shard: Put a first column `shard` in front; what is grouped is then grouped by it too.
         timeout_s: Seconds for one shard; then its statement is cancelled and the query fails.
         max_rows: Rows at most that one shard may answer with.
         max_rows_pulled: Rows at most that are brought to one place, where the shards' answers cannot be merged.
+        everywhere: Ask all of them, so that rows on another shard than they belong on are seen too.
 
     Raises:
         QueryRefused: The answer would be wrong, or could be, or the statement cannot be read.
+        Refused: A shard that has to be asked is declared offline.
         ShardError: A shard failed; every shard that did is named.
     """
-    asking = _Asking(fleet, sql, shards, timeout_s)
+    asking = _Asking(fleet, sql, shards, timeout_s, everywhere=everywhere)
     try:
-        plan = asking.plan()
-        if plan.route is not Route.GATHER:
-            try:
-                return asking.merged(plan, with_shard=with_shard, max_rows=max_rows)
-            except TooManyRows:
-                raise
-            except QueryRefused as refusal:  # what only the shards could show
-                if plan.route is Route.DIRECT:
-                    raise
-                try:
-                    return asking.gathered(asking.plan_to_gather(refusal), max_rows_pulled, with_shard=with_shard)
-                except TooManyRows:
-                    raise
-                except QueryRefused:
-                    raise refusal from None
-        return asking.gathered(plan, max_rows_pulled, with_shard=with_shard)
+        return asking.answer(with_shard=with_shard, max_rows=max_rows, max_rows_pulled=max_rows_pulled)
     except ShardError as error:
         error.hint = error.hint or asking.nearest_table()
         raise
@@ -112,6 +103,7 @@ def stream_query(
     with_shard: bool = False,
     timeout_s: float | None = None,
     max_rows_pulled: int = MAX_ROWS_PULLED,
+    everywhere: bool = False,
 ) -> QueryRows:
     """Run one read-only statement on shards as `run_query` does, and give the rows as they come where that is possible.
 
@@ -125,12 +117,13 @@ def stream_query(
         with_shard: Put a first column `shard` in front.
         timeout_s: Seconds that a shard may take for its next rows.
         max_rows_pulled: Rows at most that are brought to one place.
+        everywhere: Ask all of them, whatever the statement says of sharding keys.
 
     Raises:
         QueryRefused: As by `run_query`.
         ShardError: As by `run_query`; also by the rows.
     """
-    asking = _Asking(fleet, sql, shards, timeout_s)
+    asking = _Asking(fleet, sql, shards, timeout_s, everywhere=everywhere)
     try:
         streamed = asking.streamed(with_shard=with_shard)
     except (NotStreamed, QueryRefused):
@@ -141,24 +134,39 @@ def stream_query(
     if streamed is not None:
         return streamed
     result = run_query(
-        fleet, sql, shards=shards, with_shard=with_shard, timeout_s=timeout_s, max_rows_pulled=max_rows_pulled
+        fleet,
+        sql,
+        shards=shards,
+        with_shard=with_shard,
+        timeout_s=timeout_s,
+        max_rows_pulled=max_rows_pulled,
+        everywhere=everywhere,
     )
     return QueryRows(result.columns, (row for row in result.rows), result.shard_ids, result.plan)
 
 
-def plan_for(fleet: Fleet, sql: str, *, shards: Sequence[LiveShard], timeout_s: float | None = None) -> QueryPlan:
+def plan_for(
+    fleet: Fleet,
+    sql: str,
+    *,
+    shards: Sequence[LiveShard],
+    timeout_s: float | None = None,
+    everywhere: bool = False,
+) -> QueryPlan:
     """Plan a statement for shards; nothing runs but, where it must be known, a look at the tables' columns.
 
     Raises:
         QueryRefused: As `run_query`.
     """
-    return _Asking(fleet, sql, shards, timeout_s).plan()
+    return _Asking(fleet, sql, shards, timeout_s, everywhere=everywhere).plan()
 
 
 class _Asking:
     """One statement, resolved for the shards that were chosen."""
 
-    def __init__(self, fleet: Fleet, sql: str, shards: Sequence[LiveShard], timeout_s: float | None) -> None:
+    def __init__(
+        self, fleet: Fleet, sql: str, shards: Sequence[LiveShard], timeout_s: float | None, *, everywhere: bool
+    ) -> None:
         if not shards:
             raise QueryRefused("no shards were chosen")
         self._fleet = fleet
@@ -172,24 +180,59 @@ class _Asking:
         )
         for engine in self._engines - {self._statement.engine}:
             parse(self._statement.sql, engine)
-        self._holders = Holders(fleet, self._models, self._statement, shards)
+        self._holders = Holders(fleet, self._models, self._statement, shards, everywhere=everywhere)
 
-    def plan(self) -> QueryPlan:
-        """Plan to merge, or else to gather."""
+    def plan(self, *, directly: bool = True) -> QueryPlan:
+        """Plan to run the statement on the one shard that has its rows, or else to merge, or else to gather."""
+        one = self._holders.one() if directly and len(self._engines) == 1 else None
+        pruned = None if one is None else self._holders.pruned([one.shard_id])
+        if one is not None and pruned is not None:
+            shapes = {key: table.shape for key, table in self._holders.tables.items()}
+            with suppress(QueryRefused):
+                return plan_direct(self._statement, one.shard_id, shapes, pruned)
         try:
             return self._plan_to_merge()
         except QueryRefused as refusal:
             return self.plan_to_gather(refusal)
 
+    def answer(self, *, with_shard: bool, max_rows: int | None, max_rows_pulled: int) -> QueryResult:
+        """Run the statement by its plan, and by the next best one where only the shards could show what is wrong."""
+        plan = self.plan()
+        if plan.is_by_key:
+            try:
+                return self.merged(plan, with_shard=with_shard, max_rows=max_rows)
+            except TooManyRows:
+                raise
+            except QueryRefused:  # a function or a view: the other routes say more of it, or can do without
+                plan = self.plan(directly=False)
+        if plan.route is Route.GATHER:
+            return self.gathered(plan, max_rows_pulled, with_shard=with_shard)
+        try:
+            return self.merged(plan, with_shard=with_shard, max_rows=max_rows)
+        except TooManyRows:
+            raise
+        except QueryRefused as refusal:
+            if plan.route is Route.DIRECT:
+                raise
+            try:
+                return self.gathered(self.plan_to_gather(refusal), max_rows_pulled, with_shard=with_shard)
+            except TooManyRows:
+                raise
+            except QueryRefused:
+                raise refusal from None
+
     def _plan_to_merge(self) -> QueryPlan:
-        shards = self._holders.together() if len(self._shards) > 1 else self._shards
-        probe = columns_sql(self._statement) if len(shards) > 1 else None
+        shards = self._holders.together() if len(self._shards) > 1 else online(self._shards)
+        ids = [shard.shard_id for shard in shards]
+        pruned = self._holders.pruned(ids) if len(self._shards) > 1 else None
+        probe = columns_sql(self._statement) if len(shards) > 1 or pruned is not None else None
         return plan_query(
             self._statement,
-            [shard.shard_id for shard in shards],
+            ids,
             colocation=self._holders.colocation,
             input_columns=self._columns(shards[0], probe) if probe is not None else None,
             engines=self._engines,
+            pruned=pruned,
         )
 
     def plan_to_gather(self, refusal: QueryRefused) -> QueryPlan:

@@ -112,7 +112,7 @@ def open_scan(
     """
     engine = ENGINES[shard.backend.name]
     with shard.connect(read_only=True) as connection:
-        _check(engine, connection, plan, is_first=is_first)
+        _check(shard, connection, plan, is_first=is_first)
         engine.prepare_stream(connection)
         result = run_as_written(connection, plan.shard_sql, stream_results=True, max_row_buffer=batch_size)
         names, types = tuple(result.keys()), engine.types(result)
@@ -129,7 +129,7 @@ def open_scan(
 def _scan_shard(shard: LiveShard, plan: QueryPlan, max_rows: int | None, *, is_first: bool) -> ShardRows:
     engine = ENGINES[shard.backend.name]
     with shard.connect(read_only=True) as connection:
-        _check(engine, connection, plan, is_first=is_first)
+        _check(shard, connection, plan, is_first=is_first)
         output_names: tuple[str, ...] = ()
         if isinstance(plan.merge, EngineMerge) and is_first:
             output_names = tuple(run_as_written(connection, plan.merge.names_sql).keys())
@@ -151,13 +151,13 @@ def _scan_shard(shard: LiveShard, plan: QueryPlan, max_rows: int | None, *, is_f
     return ShardRows(shard, names, types, rows, collations, database, output_names)
 
 
-def _check(engine: Engine, connection: Connection, plan: QueryPlan, *, is_first: bool) -> None:
+def _check(shard: LiveShard, connection: Connection, plan: QueryPlan, *, is_first: bool) -> None:
     if plan.route is Route.SCATTER:
-        _check_functions(engine, connection, plan.functions)
-        if is_first:
-            _check_tables(connection, plan)
+        _check_functions(ENGINES[shard.backend.name], connection, plan.functions)
     elif plan.functions:
-        _check_answers_for_all(connection, plan)
+        _check_answers_for_all(shard, connection, plan)
+    if plan.tables and is_first:
+        _check_tables(shard, connection, plan)
 
 
 def _check_functions(engine: Engine, connection: Connection, functions: Sequence[str]) -> None:
@@ -169,14 +169,14 @@ def _check_functions(engine: Engine, connection: Connection, functions: Sequence
         )
 
 
-def _check_tables(connection: Connection, plan: QueryPlan) -> None:
+def _check_tables(shard: LiveShard, connection: Connection, plan: QueryPlan) -> None:
     """Refuse views: each shard would run one over its own rows."""
-    for name, kind in GATHERERS[plan.engine].views(connection, plan.tables):
+    for name, kind in GATHERERS[shard.backend.name].views(connection, plan.tables):
         REFUSALS["view"].refuse(None, name, kind)
 
 
-def _check_answers_for_all(connection: Connection, plan: QueryPlan) -> None:
-    foreign = GATHERERS[plan.engine].foreign(connection, plan.functions, is_own=True)
+def _check_answers_for_all(shard: LiveShard, connection: Connection, plan: QueryPlan) -> None:
+    foreign = GATHERERS[shard.backend.name].foreign(connection, plan.functions, is_own=True)
     if foreign:
         REFUSALS["function"].refuse(None, foreign[0])
 

@@ -91,8 +91,9 @@ mapping.map_imperatively(
     },
 )
 mapping.map_imperatively(Country, countries)
+STRATEGY = Hash(spread_buckets(SHARDS))
 TABLES = {
-    "WeatherLocation": ShardedTable("WeatherLocation", Hash(spread_buckets(SHARDS)), ("id",)),
+    "WeatherLocation": ShardedTable("WeatherLocation", STRATEGY, ("id",)),
     "Report": FollowingTable("Report", "location"),
     "Country": ReferenceTable("Country", SHARDS),
 }
@@ -138,7 +139,7 @@ def shard_of(table: Table, row: dict[str, Any]) -> str | None:
     if table is countries:
         return None
     key = row["id"] if table is locations else row["location_id"]
-    return SHARDS[key * 7 % 3]
+    return STRATEGY.place((key,))
 
 
 @contextmanager

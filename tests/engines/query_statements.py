@@ -108,7 +108,7 @@ ACCEPTED_BY_ENGINE: dict[str, list[str]] = {
         'SELECT city COLLATE "C" AS c, count(*) FROM weather_locations GROUP BY city COLLATE "C" ORDER BY 1',
         'SELECT id, city FROM weather_locations ORDER BY city COLLATE "C" DESC NULLS LAST, id',
         'SELECT min(city COLLATE "C"), max(city) FROM weather_locations',
-        "SELECT avg(height::bigint), avg(height::smallint), avg(ratio), sum(height::bigint), sum(height::smallint), sum(ratio::real), avg(area*area) FROM weather_locations",
+        "SELECT avg(height::bigint), avg(height::smallint), avg(ratio), sum(height::bigint), sum(height::smallint), sum(least(ratio, 2)::real), avg(area*area) FROM weather_locations",
         "SELECT sum(area)/count(*), round(avg(area),1), avg(area)::text, count(*)::text FROM weather_locations",
         "SELECT id FROM weather_locations WHERE area IS DISTINCT FROM 3 ORDER BY id FETCH FIRST 4 ROWS ONLY",
         "SELECT id FROM weather_locations WHERE id = ANY(ARRAY[1,2,3]) ORDER BY id",

@@ -16,6 +16,7 @@ from shardctl.fleet.live_shard import driver_line
 from shardctl.fleet.quoting import quoted_name
 from shardctl.query.engines.values import driver_errors, run_as_written
 from shardctl.query.gatherers.shapes import ColumnShape, TableShape
+from shardctl.query.parameters import for_driver
 from shardctl.query.refusals import REFUSALS
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ class MySQL:
 
         raw: Any = connection.connection.driver_connection
         with driver_errors(connection), raw.cursor(SSCursor) as cursor:
-            cursor.execute(sql)
+            cursor.execute(*for_driver(connection, sql))
             yield read()
 
     def adopt(self, connection: Connection, settings: Mapping[str, str], words: frozenset[str]) -> None:
@@ -166,7 +167,7 @@ class MySQL:
         raw: Any = connection.connection.driver_connection
         with raw.cursor() as cursor:
             try:
-                cursor.execute(f"EXPLAIN {sql}")
+                cursor.execute(*for_driver(connection, f"EXPLAIN {sql}"))
             except connection.dialect.loaded_dbapi.Error as error:
                 line = driver_line(error)
                 if error.args[0] == 1137:

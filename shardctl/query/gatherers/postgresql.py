@@ -18,6 +18,7 @@ from shardctl.fleet.live_shard import driver_line
 from shardctl.fleet.quoting import quoted_name
 from shardctl.query.engines.values import driver_errors, run_as_written
 from shardctl.query.gatherers.shapes import ColumnShape, TableShape
+from shardctl.query.parameters import for_driver
 from shardctl.query.refusals import REFUSALS
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ _SETTINGS = """SELECT name, setting FROM pg_settings WHERE name = ANY(%s)
   WHERE oid >= 16384 AND castsource < 16384 AND casttarget < 16384"""
 _COLUMNS = """SELECT a.attname, format_type(a.atttypid, a.atttypmod), t.typtype, tn.nspname,
   coalesce(e.typtype, t.typtype), coalesce(en.nspname, tn.nspname),
-  CASE WHEN a.attcollation NOT IN (0, 100) THEN cn.nspname || '.' || c.collname END, a.atttypid IN (20, 21, 23)
+  CASE WHEN a.attcollation NOT IN (0, 100) THEN cn.nspname || '.' || c.collname END, a.atttypid IN (20, 21, 23),
+  (SELECT array_position(i.indkey::int2[], a.attnum) FROM pg_index i WHERE i.indrelid = a.attrelid AND i.indisprimary)
  FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid JOIN pg_namespace tn ON tn.oid = t.typnamespace
   LEFT JOIN pg_type e ON e.oid = t.typelem AND t.typcategory = 'A' LEFT JOIN pg_namespace en ON en.oid = e.typnamespace
   LEFT JOIN pg_collation c ON c.oid = a.attcollation LEFT JOIN pg_namespace cn ON cn.oid = c.collnamespace
@@ -80,10 +82,11 @@ class PostgreSQL:
         if kind not in ("r", "p"):
             REFUSALS["view"].refuse(None, name, _KINDS.get(kind, "relation"))
         columns = connection.exec_driver_sql(_COLUMNS, (oid,)).all()
-        return TableShape(name, tuple(self._column(name, row) for row in columns))
+        key = sorted((row[-1], row[0]) for row in columns if row[-1] is not None)
+        return TableShape(name, tuple(map(self._column, columns)), tuple(column for _, column in key))
 
-    def _column(self, table: str, row: Any) -> ColumnShape:
-        name, declared, kind, schema, element_kind, element_schema, collation, is_integer = row
+    def _column(self, row: Any) -> ColumnShape:
+        name, declared, kind, schema, element_kind, element_schema, collation, is_integer, _ = row
         is_known = kind in "brm" and element_kind in "brm" and {schema, element_schema} == {"pg_catalog"}
         if not is_known or declared.startswith("reg"):
             return ColumnShape(name, f"!type `{declared}`")
@@ -118,8 +121,8 @@ class PostgreSQL:
 
     @contextmanager
     def batches(self, connection: Connection, sql: str) -> Iterator[Iterator[tuple[int, Any]]]:
-        text = f"COPY ({sql}) TO STDOUT (FORMAT binary)"
-        with driver_errors(connection), _cursor(connection) as cursor, cursor.copy(text) as copy:
+        text, values = for_driver(connection, f"COPY ({sql}) TO STDOUT (FORMAT binary)")
+        with driver_errors(connection), _cursor(connection) as cursor, cursor.copy(text, values) as copy:
             yield _batches(copy)
 
     def adopt(self, connection: Connection, settings: Mapping[str, str], words: frozenset[str]) -> None:
@@ -132,12 +135,19 @@ class PostgreSQL:
 
     def create(self, connection: Connection, table: TableShape) -> None:
         listed = ", ".join(f"{_quoted(column.name)} {column.declared}" for column in table.columns)
+        if table.primary_key:
+            listed += f", PRIMARY KEY ({', '.join(map(_quoted, table.primary_key))})"
         run_as_written(connection, f"CREATE TEMPORARY TABLE {_quoted(table.name)} ({listed})")
 
     def load(self, connection: Connection, table: TableShape, batch: Any) -> None:
         text = f"COPY pg_temp.{_quoted(table.name)} FROM STDIN (FORMAT binary)"
-        with driver_errors(connection), _cursor(connection) as cursor, cursor.copy(text) as copy:
-            copy.write(batch)
+        try:
+            with driver_errors(connection), _cursor(connection) as cursor, cursor.copy(text) as copy:
+                copy.write(batch)
+        except ShardError as error:
+            if getattr(error.__cause__, "sqlstate", "") == "23505":
+                raise QueryRefused(f"rows of several shards have one primary key: {error.message}") from error
+            raise
 
     def finish(self, connection: Connection, table: TableShape, indexed: Sequence[str]) -> None:
         for column in indexed:
@@ -148,7 +158,7 @@ class PostgreSQL:
         connection.commit()
         with _cursor(connection) as cursor:
             try:
-                cursor.execute(f"EXPLAIN {sql}")
+                cursor.execute(*for_driver(connection, f"EXPLAIN {sql}"))
             except connection.dialect.loaded_dbapi.Error as error:
                 line = driver_line(error)
                 # Undefined or mismatched: objects, functions, operators, collations, types.

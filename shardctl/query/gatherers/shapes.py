@@ -24,6 +24,8 @@ class TableShape:
 
     name: str
     columns: tuple[ColumnShape, ...]
+    primary_key: tuple[str, ...] = ()
+    """Of a copy: what other columns may depend on, where the statement groups by it."""
 
     def column(self, name: str) -> ColumnShape | None:
         """Return the column that a name means; engines but for PostgreSQL ignore its case."""

@@ -15,6 +15,7 @@ from shardctl.fleet.quoting import quoted_name
 from shardctl.query.engines.sqlite import SQLITE as RULES
 from shardctl.query.engines.values import run_as_written
 from shardctl.query.gatherers.shapes import ColumnShape, TableShape
+from shardctl.query.parameters import for_driver
 from shardctl.query.refusals import REFUSALS
 
 if TYPE_CHECKING:
@@ -119,7 +120,8 @@ class SQLite:
 
     def check(self, connection: Connection, sql: str) -> None:
         try:
-            _raw(connection).execute(f"EXPLAIN {sql}").close()
+            text, values = for_driver(connection, f"EXPLAIN {sql}")
+            _raw(connection).execute(text, values or ()).close()
         except sqlite3.Error as error:
             line = str(error)
             if line.startswith("no such function") or line.startswith("no such collation"):

@@ -9,6 +9,7 @@ from sqlglot import exp
 
 from shardctl.query.calls import calls
 from shardctl.query.gatherers.shapes import TableShape
+from shardctl.query.parameters import is_bound
 from shardctl.query.parse import Statement, shown
 from shardctl.query.refusals import REFUSALS
 
@@ -46,7 +47,8 @@ def check_gatherable(statement: Statement, shapes: Mapping[str, TableShape], *, 
     for sample in statement.tree.find_all(exp.TableSample):
         REFUSALS["modifier"].refuse(shown(sample))
     for found in statement.tree.find_all(exp.Parameter, exp.SessionParameter, exp.Placeholder):
-        REFUSALS["variable"].refuse(shown(found))
+        if not isinstance(found, exp.Placeholder) or not is_bound(str(found.name)):
+            REFUSALS["variable"].refuse(shown(found))
     _check_words(statement, shapes, is_known=is_known)
     if is_known:
         check_system_columns(statement, {column.name.lower() for shape in shapes.values() for column in shape.columns})

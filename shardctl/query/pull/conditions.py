@@ -6,15 +6,17 @@ runs over what was pulled, has it still.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from sqlglot import exp
 
+from shardctl.query.parameters import bound_value
 from shardctl.query.parse import Statement, Tokens
+from shardctl.query.pull.links import links_of
 from shardctl.query.pull.pieces import conjunct_pieces, conjuncts, disjuncts, renamed
-from shardctl.query.pull.sources import Node, Source, Sources
+from shardctl.query.pull.sources import Source, Sources
 
 ALIAS = "__t"
 
@@ -24,6 +26,7 @@ _SHAPES = (
     exp.Literal,
     exp.Boolean,
     exp.Null,
+    exp.Placeholder,
     exp.Paren,
     exp.And,
     exp.Or,
@@ -71,9 +74,7 @@ class Conditions:
         self._statement = statement
         self._sources = sources
         self._pieces: Mapping[exp.Expression, Tokens] = conjunct_pieces(statement)
-        self._links: list[tuple[Node, Node]] = []
-        for source in sources.all:
-            self._links.extend(self._links_of(source))
+        self._links = links_of(sources)
 
     def filters(self, source: Source) -> tuple[str, ...]:
         """Return the conditions that a source's rows must fulfil, as text in which its columns are of `__t`."""
@@ -124,74 +125,11 @@ class Conditions:
             return False
         if self._statement.engine == "mysql" and '"' in self._statement.slice(self._pieces[part]):
             return False  # a string or a name, as the server's mode has it
+        if any(isinstance(bound_value(str(node.name)), float) for node in part.find_all(exp.Placeholder)):
+            return False  # PostgreSQL's COPY would take it for a NUMERIC
         columns = list(part.find_all(exp.Column))
         found = [self._sources.resolve(column, source.select) for column in columns]
         return bool(columns) and all(node is not None and node.source is source for node in found)
-
-    def _links_of(self, source: Source) -> Iterable[tuple[Node, Node]]:
-        """Yield pairs of columns: rows of the first one's source matter only with a value of the second one."""
-        if source.select is None:
-            return
-        for part in source.conditions:
-            if isinstance(part, exp.EQ):
-                yield from self._equal(part, source)
-            elif source.is_inner and isinstance(part, exp.In):
-                yield from self._within(part, source)
-            elif source.is_inner and isinstance(part, exp.Exists):
-                yield from self._existing(part, source)
-
-    def _equal(self, part: exp.EQ, source: Source) -> Iterable[tuple[Node, Node]]:
-        assert source.select is not None
-        sides = [self._column(side, source.select) for side in (part.left, part.right)]
-        for node, other in (sides, sides[::-1]):
-            if node is None or other is None or node.source is not source or other.source is source:
-                continue
-            # Its equal in the same SELECT, or in one around it, must be there: not so the optional side of a join.
-            if other.source.is_inner or not source.is_inner or other.source.select is not source.select:
-                yield node, other
-
-    def _within(self, part: exp.In, source: Source) -> Iterable[tuple[Node, Node]]:
-        query = part.args.get("query")
-        inner = query.this if isinstance(query, exp.Subquery) else query
-        node = self._column(part.this, source.select)
-        if node is None or node.source is not source or not isinstance(inner, exp.Select):
-            return
-        if len(inner.expressions) != 1 or part.args.get("expressions"):
-            return
-        other = self._column(inner.expressions[0].unalias(), inner)
-        if other is None or other.source.select is not inner or not other.source.is_inner:
-            return
-        yield node, other
-        if _is_bare(inner):
-            yield other, node
-
-    def _existing(self, part: exp.Exists, source: Source) -> Iterable[tuple[Node, Node]]:
-        inner = part.this
-        if not isinstance(inner, exp.Select) or not _is_bare(inner):
-            return
-        if not all(isinstance(entry.unalias(), exp.Star | exp.Literal | exp.Column) for entry in inner.expressions):
-            return
-        where = inner.args.get("where")
-        for condition in conjuncts(None if where is None else where.this):
-            if not isinstance(condition, exp.EQ):
-                continue
-            sides = [self._column(side, inner) for side in (condition.left, condition.right)]
-            for node, other in (sides, sides[::-1]):
-                if node is None or other is None or node.source is not source:
-                    continue
-                if other.source.select is inner and other.source.is_inner:
-                    yield node, other
-
-    def _column(self, node: Any, select: exp.Select | None) -> Node | None:
-        if not isinstance(node, exp.Column) or select is None:
-            return None
-        return self._sources.resolve(node, select)
-
-
-def _is_bare(select: exp.Select) -> bool:
-    """Whether a SELECT only joins and filters rows."""
-    used = {name.rstrip("_") for name, value in select.args.items() if value}
-    return used <= {"expressions", "from", "joins", "where"} and not select.find(exp.Window, exp.AggFunc)
 
 
 def _is_date(node: Any) -> bool:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from sqlglot import exp
+
 from shardctl.fleet.quoting import quoted_name
 from shardctl.query.gatherers.shapes import ColumnShape, TableShape
 from shardctl.query.parse import Statement
@@ -16,6 +18,7 @@ from shardctl.query.pull.conditions import ALIAS, Conditions, Reduction
 from shardctl.query.pull.keys import KeyCheck
 from shardctl.query.pull.sources import Sources, aliases
 from shardctl.query.refusals import REFUSALS
+from shardctl.query.sharding import KeyedTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +95,10 @@ class TableScan:
 
 
 def plan_scans(
-    statement: Statement, shapes: Mapping[str, TableShape], holders: Mapping[str, Sequence[str]]
+    statement: Statement,
+    shapes: Mapping[str, TableShape],
+    holders: Mapping[str, Sequence[str]],
+    tables: Mapping[str, KeyedTable] | None = None,
 ) -> tuple[TableScan, ...]:
     """Plan what to pull.
 
@@ -100,6 +106,7 @@ def plan_scans(
         statement: The statement, with class names resolved.
         shapes: The tables, by `table_key`.
         holders: The shards to read each table from.
+        tables: What the shard map says of them, where it does.
 
     Raises:
         QueryRefused: The answer depends on more than the tables' rows.
@@ -109,9 +116,11 @@ def plan_scans(
     conditions = Conditions(statement, sources)
     reads_all = reads_all_columns(statement, aliases(sources.all))
     words = names_in(statement)
+    groups = statement.tree.find(exp.Group) is not None
     scans = []
     for key, shape in shapes.items():
-        columns = shape.columns if reads_all else _columns(shape, words)
+        grouped_by = _whole_key(shape, (tables or {}).get(key), holders[key]) if groups else ()
+        columns = shape.columns if reads_all else _columns(shape, words | {name.lower() for name in grouped_by})
         for column in columns:
             if column.declared.startswith("!"):
                 REFUSALS["type"].refuse(None, f"{shape.name}.{column.name}", column.declared[1:])
@@ -124,7 +133,7 @@ def plan_scans(
         )
         scans.append(
             TableScan(
-                table=replace(shape, columns=columns),
+                table=replace(shape, columns=columns, primary_key=grouped_by),
                 shard_ids=tuple(holders[key]),
                 needs=needs or (Need((), ()),),
                 engine=statement.engine,
@@ -140,6 +149,15 @@ def plan_key_scan(check: KeyCheck, shape: TableShape, engine: str) -> TableScan:
     columns = tuple(column for column in shape.columns if column.name in check.columns)
     copy = TableShape(f"__keys_{check.table}_{'_'.join(check.columns)}"[:60], columns)
     return TableScan(copy, check.shard_ids, (Need((), ()),), engine, source=shape.name, is_unique=True)
+
+
+def _whole_key(shape: TableShape, table: KeyedTable | None, shard_ids: Sequence[str]) -> tuple[str, ...]:
+    """Return a table's primary key, if the rules say that no two shards have one of its values."""
+    key = None if table is None else table.key
+    is_unique = table is not None and (table.is_reference or len(shard_ids) == 1)
+    if key is not None:
+        is_unique = is_unique or set(key.columns) <= set(shape.primary_key)
+    return shape.primary_key if is_unique else ()
 
 
 def _columns(shape: TableShape, words: frozenset[str]) -> tuple[ColumnShape, ...]:

@@ -44,14 +44,15 @@ def plan_gathering(
     if gathering_place(fleet, statement.engine) is None:
         raise refuse_without_place(fleet, statement.engine, refusal) from refusal
     each = holders.each()
+    read = {shard_id for shard_ids in each.values() for shard_id in shard_ids}
     checks = [
         replace(check, shard_ids=chosen)
         for check in doubtful_keys(fleet, holders.models, statement)
-        if (chosen := holders.chosen(check.shard_ids))
+        if (chosen := tuple(shard_id for shard_id in check.shard_ids if shard_id in read))
     ]
     first = {check.table: check.shard_ids[0] for check in checks} | {key: found[0] for key, found in each.items()}
     shapes, settings = _read(fleet, statement, first, timeout_s)
-    scans = plan_scans(statement, {key: shapes[key] for key in each if key in shapes}, each)
+    scans = plan_scans(statement, {key: shapes[key] for key in each if key in shapes}, each, holders.tables)
     if not scans:
         raise refusal
     scans += tuple(plan_key_scan(check, shapes[check.table], statement.engine) for check in checks)
@@ -70,6 +71,7 @@ def plan_gathering(
         shard_sql=statement.sql,
         reason=f"not merged: {refusal.message}",
         gathering=gathering,
+        pruned=holders.pruned(asked),
     )
 
 

@@ -178,6 +178,8 @@ class _Pulling:
     def _check_shape(self, shard: LiveShard, connection: Connection, scan: TableScan) -> None:
         shape = self.gatherer.shape(connection, scan.source or scan.table.name)
         own = () if shape is None else shape.columns
+        if scan.table.primary_key and (shape is None or shape.primary_key != scan.table.primary_key):
+            REFUSALS["shapes"].refuse(None, scan.table.name, scan.shard_ids[0], shard.shard_id)
         wanted = scan.table.columns
         found = own if scan.has_all_columns else tuple(column for column in own if column in wanted)
         if found != wanted and sorted(map(str, found)) == sorted(map(str, wanted)) and not scan.has_all_columns:

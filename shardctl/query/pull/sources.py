@@ -43,11 +43,13 @@ class Sources:
     Args:
         statement: The statement.
         shapes: The tables, by the name that `table_key` gives.
+        is_sure: Whether the tables have no other columns: one may be what a name without a table means.
     """
 
-    def __init__(self, statement: Statement, shapes: Mapping[str, TableShape]) -> None:
+    def __init__(self, statement: Statement, shapes: Mapping[str, TableShape], *, is_sure: bool = True) -> None:
         self._statement = statement
         self._shapes = shapes
+        self._is_sure = is_sure
         self.all: list[Source] = []
         self._by_select: dict[int, dict[str, Source | None]] = {}
         placed: set[int] = set()
@@ -70,6 +72,8 @@ class Sources:
                 found = self._in_scope(scope, qualifier, name)
                 if found is not False:
                     return found
+                if not qualifier and not self._is_sure:
+                    return None
                 if not qualifier and any(entry.alias_or_name.lower() == name.lower() for entry in scope.expressions):
                     return None  # SQLite would take the output for it
             if isinstance(scope, exp.CTE):  # it does not see the FROM that its WITH stands before
@@ -95,6 +99,8 @@ class Sources:
 
     def _node(self, source: Source | None, name: str) -> Node | None:
         column = None if source is None else self._shapes[source.table].column(name)
+        if column is not None and column.name != name and self._statement.engine == "postgresql":
+            return None
         return None if source is None or column is None else Node(source, column.name)
 
     def _read_select(self, select: exp.Select) -> set[int]:

@@ -1,0 +1,90 @@
+"""Equalities between columns: which rows of one table matter only with a value that a row of another one has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from sqlglot import exp
+
+from shardctl.query.pull.pieces import conjuncts
+from shardctl.query.pull.sources import Node, Source, Sources
+
+Link = tuple[Node, Node]
+"""Rows of the first column's source matter only with a value of the second column."""
+
+
+def links_of(sources: Sources) -> list[Link]:
+    """Return the links that a statement's joins, and its IN and EXISTS, make between its sources."""
+    return [link for source in sources.all for link in _Links(sources, source).all()]
+
+
+class _Links:
+    def __init__(self, sources: Sources, source: Source) -> None:
+        self._sources = sources
+        self._source = source
+
+    def all(self) -> Iterable[Link]:
+        source = self._source
+        if source.select is None:
+            return
+        for part in source.conditions:
+            if isinstance(part, exp.EQ):
+                yield from self._equal(part)
+            elif source.is_inner and isinstance(part, exp.In):
+                yield from self._within(part)
+            elif source.is_inner and isinstance(part, exp.Exists):
+                yield from self._existing(part)
+
+    def _equal(self, part: exp.EQ) -> Iterable[Link]:
+        source = self._source
+        sides = [self._column(side, source.select) for side in (part.left, part.right)]
+        for node, other in (sides, sides[::-1]):
+            if node is None or other is None or node.source is not source or other.source is source:
+                continue
+            # Its equal in the same SELECT, or in one around it, must be there: not so the optional side of a join.
+            if other.source.is_inner or not source.is_inner or other.source.select is not source.select:
+                yield node, other
+
+    def _within(self, part: exp.In) -> Iterable[Link]:
+        query = part.args.get("query")
+        inner = query.this if isinstance(query, exp.Subquery) else query
+        node = self._column(part.this, self._source.select)
+        if node is None or node.source is not self._source or not isinstance(inner, exp.Select):
+            return
+        if len(inner.expressions) != 1 or part.args.get("expressions"):
+            return
+        other = self._column(inner.expressions[0].unalias(), inner)
+        if other is None or other.source.select is not inner or not other.source.is_inner:
+            return
+        yield node, other
+        if _is_bare(inner):
+            yield other, node
+
+    def _existing(self, part: exp.Exists) -> Iterable[Link]:
+        inner = part.this
+        if not isinstance(inner, exp.Select) or not _is_bare(inner):
+            return
+        if not all(isinstance(entry.unalias(), exp.Star | exp.Literal | exp.Column) for entry in inner.expressions):
+            return
+        where = inner.args.get("where")
+        for condition in conjuncts(None if where is None else where.this):
+            if not isinstance(condition, exp.EQ):
+                continue
+            sides = [self._column(side, inner) for side in (condition.left, condition.right)]
+            for node, other in (sides, sides[::-1]):
+                if node is None or other is None or node.source is not self._source:
+                    continue
+                if other.source.select is inner and other.source.is_inner:
+                    yield node, other
+
+    def _column(self, node: Any, select: exp.Select | None) -> Node | None:
+        if not isinstance(node, exp.Column) or select is None:
+            return None
+        return self._sources.resolve(node, select)
+
+
+def _is_bare(select: exp.Select) -> bool:
+    """Whether a SELECT only joins and filters rows."""
+    used = {name.rstrip("_") for name, value in select.args.items() if value}
+    return used <= {"expressions", "from", "joins", "where"} and not select.find(exp.Window, exp.AggFunc)
