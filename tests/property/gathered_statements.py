@@ -19,6 +19,8 @@ ON_LOCATIONS = [
     "{w}founded > '1902-06-01'",
     "({w}height = 5 OR {w}height IS NULL)",
     "{w}id < 30",
+    "{w}id = 7",
+    "{w}id IN (3, '8', 12)",
 ]
 ON_REPORTS = [
     "{r}rain > 3",
@@ -27,6 +29,8 @@ ON_REPORTS = [
     "{r}id % 3 = 1",
     "{r}rain IN (1, 2, 3)",
     "{r}location_id < 20",
+    "{r}location_id = 7",
+    "{r}location_id IN (3, 8)",
 ]
 TIES = [
     "{r}location_id = {w}id",

@@ -33,6 +33,8 @@ CONDITIONS = [
     "NOT (height < 5 OR country = 'NZ')",
     "id < 0",
     "founded > '1902-06-01'",
+    "id = 7",
+    "id IN (3, '8', 12)",
 ]
 ARGUMENTS = ["height", "area", "id", "height * 2", "coalesce(height, 7)"]
 
