@@ -69,7 +69,7 @@ class Visit(Base):
 
 class Seat(Base):
     __tablename__ = "seats"
-    number = Column("row_number", Integer, primary_key=True, autoincrement=False)
+    number = Column("seat_no", Integer, primary_key=True, autoincrement=False)
     code = Column(String(5), primary_key=True)
     taken = Column(Integer)
 
@@ -107,7 +107,7 @@ def placed_rows(seed: int = 1, count: int = 40) -> list[tuple[Table, dict[str, A
         day = datetime.date(2024, 1, 1) + datetime.timedelta(days=source.randrange(366))
         found.append((Visit, {"id": i, "day": day, "count": maybe(source.randrange(9))}, DAYS.place((day,))))
         key = (i % 8, f"s{i}")
-        found.append((Seat, {"row_number": key[0], "code": key[1], "taken": maybe(i % 2)}, HASH.place(key)))
+        found.append((Seat, {"seat_no": key[0], "code": key[1], "taken": maybe(i % 2)}, HASH.place(key)))
     for i in range(1, count * 2):
         account, shop = source.randrange(1, count + 1), source.randrange(1, count + 1)
         found.append((Item, {"id": i, "account_id": account, "cost": maybe(i % 11)}, HASH.place((account,))))

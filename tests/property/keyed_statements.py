@@ -38,7 +38,7 @@ KEYS = {
     "shops": "region",
     "sales": "shop_id",
     "visits": "day",
-    "seats": "row_number",
+    "seats": "seat_no",
 }
 VALUES = {"accounts": "tier", "items": "cost", "shops": "size", "sales": "amount", "visits": "count", "seats": "taken"}
 TIES = {
@@ -50,7 +50,7 @@ TIES = {
     ("items", "sales"): ["{x}account_id = {y}shop_id"],
     ("shops", "shops"): ["{x}region = {y}region", "{x}id = {y}size"],
     ("visits", "visits"): ["{x}day = {y}day"],
-    ("seats", "seats"): ["{x}row_number = {y}row_number AND {x}code = {y}code", "{x}row_number = {y}taken"],
+    ("seats", "seats"): ["{x}seat_no = {y}seat_no AND {x}code = {y}code", "{x}seat_no = {y}taken"],
 }  # fmt: skip
 
 

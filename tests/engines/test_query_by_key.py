@@ -168,7 +168,7 @@ def test_columns_beside_a_grouped_primary_key(postgresql: Databases) -> None:
         same(
             fleet,
             one,
-            "SELECT s.taken, rank() OVER (ORDER BY s.code) FROM seats s GROUP BY s.row_number, s.code",
+            "SELECT s.taken, rank() OVER (ORDER BY s.code) FROM seats s GROUP BY s.seat_no, s.code",
         )
         sql = "SELECT id, cost, rank() OVER (ORDER BY count(*)) FROM items GROUP BY id"
         with pytest.raises(QueryRefused, match="no primary key that others of its columns depend on"):
