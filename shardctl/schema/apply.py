@@ -22,7 +22,7 @@ from shardctl.schema.history import Scribe
 from shardctl.schema.limits import Terms
 from shardctl.schema.results import MigrationResult, failure
 from shardctl.schema.revisions import Scripts, read_revisions, read_standing
-from shardctl.schema.run_env import check_place, version_table_of
+from shardctl.schema.run_env import check_place, check_steady, version_table_of
 from shardctl.schema.shard_run import ShardRun
 
 
@@ -69,6 +69,7 @@ def upgrade(
         Scribe(run_id or uuid.uuid4().hex, goal.direction),
     )
     with shard.connect(read_only=False) as connection:
+        check_steady(shard, connection)
         with shard.backend.autocommit(connection):
             check_place(shard, connection)
         with run.locked(connection):

@@ -126,6 +126,24 @@ def place(connection: Connection) -> str:
     return str(found)
 
 
+def check_steady(shard: LiveShard, connection: Connection) -> None:
+    """Refuse an application's engine that sets another search path where a transaction begins.
+
+    Raises:
+        ShardError: The run's history, and its version table as it is read, would be elsewhere than its tables.
+    """
+    if not shard.may_be_autocommit:
+        return
+    inside = place(connection)
+    with shard.backend.autocommit(connection):
+        outside = place(connection)
+    if inside != outside:
+        raise ShardError(
+            f"names lead to `{inside}` in the application's transactions, and to `{outside}` otherwise",
+            hint="have its engine set the search path where it connects, not where a transaction begins",
+        )
+
+
 def check_place(shard: LiveShard, connection: Connection) -> None:
     """Refuse a connection that is not on the shard's own schema.
 

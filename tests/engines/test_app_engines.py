@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, NullPool, create_engine, make_url, text
+from sqlalchemy import Engine, NullPool, create_engine, inspect, make_url, text
 
 from shardctl.errors import ShardError
 from shardctl.fleet import Fleet
@@ -142,4 +142,29 @@ def test_a_listener_that_leaves_a_transaction_open(open_app: Opener, postgresql:
     with pytest.raises(ShardError, match="INTRANS") as failed, fleet.shard("asia").connect():
         pass
     assert failed.value.hint == "have the engine's event listeners commit what they begin"
+    fleet.shard("asia").bind.dispose()
+
+
+def test_a_search_path_of_transactions_alone_is_refused(open_app: Opener, postgresql: Databases) -> None:
+    source = """
+    engine = create_engine(url)
+
+    @event.listens_for(engine, "begin")
+    def begin(connection):
+        connection.exec_driver_sql("set local search_path to own")
+
+    made = application(engine)
+    """
+    url = postgresql.create("asia")
+    server = create_engine(url, poolclass=NullPool)
+    with server.begin() as connection:
+        connection.execute(text("create schema own"))
+    fleet = open_app(source, base=APP.format(url=url))
+    project = Project(postgresql.folder)
+    project.write_env()
+    project.write_revision("r1", None, BODY)
+    with pytest.raises(ShardError, match=r"names lead to `.*\.own` in .* and to `.*\.public` otherwise"):
+        upgrade(fleet.shard("asia"), project.scripts())
+    with server.connect() as connection:
+        assert inspect(connection).get_table_names("public") == inspect(connection).get_table_names("own") == []
     fleet.shard("asia").bind.dispose()

@@ -214,5 +214,6 @@ class Report:
         message = f"interrupted while {self.doing}: "
         message += f"{len(self._done)} of {len(self.plan.shards)} shards are done"
         if self.abandoned:
-            return Interrupted(message, facts=facts, hint="look at what was abandoned before you run it again")
+            hint = "`shardctl status` says where they are; a statement may go on in the server for a while"
+            return Interrupted(message, facts=facts, hint=hint)
         return Interrupted(message, facts=facts, hint="run the same command again; shards that are done are skipped")
