@@ -44,6 +44,7 @@ class Asking:
     max_rows_pulled: int = 1_000_000
     everywhere: bool = False
     """Whether shards are asked that the sharding key rules out."""
+    memory_limit: str = "2GB"
 
     def statement(
         self, text: str, *, where: str | None = None, order_by: str | None = None, limit: int | None = None
@@ -149,6 +150,7 @@ class Asking:
                     timeout_s=self.timeout_s,
                     max_rows_pulled=self.max_rows_pulled,
                     everywhere=self.everywhere,
+                    memory_limit=self.memory_limit,
                 )
         except KeyboardInterrupt:
             raise Interrupted("interrupted: the statement was cancelled on every shard") from None

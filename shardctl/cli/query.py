@@ -48,6 +48,9 @@ def query(
     everywhere: Annotated[
         bool, typer.Option("--everywhere", help="Ask all shards, also those that the sharding key rules out.")
     ] = False,
+    memory_limit: Annotated[
+        str, typer.Option("--memory-limit", metavar="SIZE", help="What gathering in DuckDB may use, such as 500MB.")
+    ] = "2GB",
     shard: options.Shards = None,
     label: options.Labels = None,
     exclude: options.Exclude = None,
@@ -77,6 +80,7 @@ def query(
     asking.parameters = read_parameters(param or [])
     asking.max_rows_pulled = max_rows_pulled
     asking.everywhere = everywhere
+    asking.memory_limit = memory_limit
     with fleet:
         if text is not None:
             sql = asking.statement(text, where=where, order_by=order_by, limit=limit)

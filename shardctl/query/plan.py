@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from sqlglot import exp
 
@@ -28,6 +29,9 @@ from shardctl.query.pull.sources import table_key
 from shardctl.query.refusals import REFUSALS
 from shardctl.query.rewrite import check_placeholders
 from shardctl.query.scope import check_nested_aliases, needs_columns, order_position
+
+if TYPE_CHECKING:
+    from shardctl.query.here.translate import Here
 
 _WELL_KNOWN = frozenset(
     """
@@ -65,6 +69,10 @@ class Gathering:
     """What the statement calls: each shard says which of it is its own."""
     words: frozenset[str]
     """Every word of the statement, in lower case."""
+    here: Here | None = None
+    """What runs in DuckDB; None: the statement itself runs in the fleet's own engine."""
+    place: str = ""
+    """Where, in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +108,8 @@ class QueryPlan:
         lines = [f"{self.route}: {self.reason}", which]
         if self.gathering is not None:
             lines += ["pull:", *(f"  {line}" for scan in self.gathering.scans for line in scan.explain())]
-            return "\n".join([*lines, "then, over these rows:", *(f"  {line}" for line in self.shard_sql.splitlines())])
+            lines.append(f"then, over these rows, gathered {self.gathering.place}:")
+            return "\n".join([*lines, *(f"  {line}" for line in self.shard_sql.splitlines())])
         lines.append("each shard:")
         lines += [f"  {line}" for line in self.shard_sql.splitlines()]
         if isinstance(self.merge, RowMerge):

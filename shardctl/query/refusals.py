@@ -133,14 +133,14 @@ REFUSALS: Mapping[str, Refusal] = {
     "settings": Refusal(
         "shards whose versions or settings differ from those of the place where rows are gathered",
         "`{}` differs between `{}` and the place where rows are gathered",
-        "SELECT id, row_number() OVER (ORDER BY id) FROM weather_locations",
+        "SELECT id, stddev(height) OVER (ORDER BY id) FROM weather_locations",
         engine="postgresql",
         hint="let `gather` name a database like the shards",
     ),
     "place": Refusal(
-        "on PostgreSQL and MySQL without a `gather` in the shard map: what is not merged",
+        "on PostgreSQL and MySQL without a `gather` in the shard map: what is neither merged nor on DuckDB's list",
         "{}",
-        "SELECT id, row_number() OVER (ORDER BY id) FROM weather_locations",
+        "SELECT id, stddev(height) OVER (ORDER BY id) FROM weather_locations",
         engine="postgresql",
         hint='name a database to gather rows in: `gather = "{}://…"` in the shard map',
     ),

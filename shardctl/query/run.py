@@ -15,13 +15,15 @@ from shardctl.query.direct import plan_direct
 from shardctl.query.engines import Row
 from shardctl.query.engines.values import run_as_written
 from shardctl.query.gather import gather
+from shardctl.query.here.kinds import NotListed
+from shardctl.query.here.place import MEMORY_LIMIT
 from shardctl.query.holders import Holders, online
 from shardctl.query.merge import RowMerge
 from shardctl.query.names import class_tables, resolve_classes
 from shardctl.query.parse import parse
 from shardctl.query.plan import QueryPlan, Route, columns_sql, plan_query
 from shardctl.query.pull.prepare import plan_gathering
-from shardctl.query.pull.run import gathering_place, pull
+from shardctl.query.pull.run import gathering_place, pull, pull_here
 from shardctl.query.refusals import REFUSALS
 from shardctl.query.scan import TooManyRows, run_on, scan
 from shardctl.query.stream import NotStreamed, Stream
@@ -57,6 +59,7 @@ def run_query(
     max_rows: int | None = None,
     max_rows_pulled: int = MAX_ROWS_PULLED,
     everywhere: bool = False,
+    memory_limit: str = MEMORY_LIMIT,
 ) -> QueryResult:
     """Run one read-only statement on shards, and return the answer that one database with all of their rows would give.
 
@@ -70,13 +73,14 @@ def run_query(
         max_rows: Rows at most that one shard may answer with.
         max_rows_pulled: Rows at most that are brought to one place, where the shards' answers cannot be merged.
         everywhere: Ask all of them, so that rows on another shard than they belong on are seen too.
+        memory_limit: What DuckDB may use where it is that place, such as `2GB`; the rest goes to temporary files.
 
     Raises:
         QueryRefused: The answer would be wrong, or could be, or the statement cannot be read.
         Refused: A shard that has to be asked is declared offline.
         ShardError: A shard failed; every shard that did is named.
     """
-    asking = _Asking(fleet, sql, shards, timeout_s, everywhere=everywhere)
+    asking = _Asking(fleet, sql, shards, timeout_s, everywhere=everywhere, memory_limit=memory_limit)
     try:
         return asking.answer(with_shard=with_shard, max_rows=max_rows, max_rows_pulled=max_rows_pulled)
     except ShardError as error:
@@ -165,13 +169,21 @@ class _Asking:
     """One statement, resolved for the shards that were chosen."""
 
     def __init__(
-        self, fleet: Fleet, sql: str, shards: Sequence[LiveShard], timeout_s: float | None, *, everywhere: bool
+        self,
+        fleet: Fleet,
+        sql: str,
+        shards: Sequence[LiveShard],
+        timeout_s: float | None,
+        *,
+        everywhere: bool,
+        memory_limit: str = MEMORY_LIMIT,
     ) -> None:
         if not shards:
             raise QueryRefused("no shards were chosen")
         self._fleet = fleet
         self._shards = shards
         self._timeout_s = timeout_s
+        self._memory_limit = memory_limit
         self._started = time.monotonic()
         self._models = models_of(fleet)
         self._engines = frozenset(shard.backend.name for shard in shards)
@@ -235,11 +247,13 @@ class _Asking:
             pruned=pruned,
         )
 
-    def plan_to_gather(self, refusal: QueryRefused) -> QueryPlan:
+    def plan_to_gather(self, refusal: QueryRefused, not_here: NotListed | None = None) -> QueryPlan:
         """Plan to gather what the refusal says cannot be merged."""
         if len(self._engines) > 1:
             raise refusal
-        return plan_gathering(self._fleet, self._statement, self._holders, refusal, timeout_s=self._timeout_s)
+        return plan_gathering(
+            self._fleet, self._statement, self._holders, refusal, timeout_s=self._timeout_s, not_here=not_here
+        )
 
     def merged(self, plan: QueryPlan, *, with_shard: bool, max_rows: int | None) -> QueryResult:
         answers = scan(self._fleet, plan, self._asked(plan), timeout_s=self._timeout_s, max_rows=max_rows)
@@ -258,9 +272,25 @@ class _Asking:
     def gathered(self, plan: QueryPlan, max_rows: int, *, with_shard: bool) -> QueryResult:
         if with_shard:
             REFUSALS["shard column"].refuse()
-        place = gathering_place(self._fleet, plan.engine)
-        assert place is not None
-        pulled = pull(self._fleet, plan, self._asked(plan), place, timeout_s=self._timeout_s, max_rows=max_rows)
+        asked = self._asked(plan)
+        assert plan.gathering is not None
+        if plan.gathering.here is not None:
+            try:
+                pulled = pull_here(
+                    self._fleet,
+                    plan,
+                    asked,
+                    timeout_s=self._timeout_s,
+                    max_rows=max_rows,
+                    memory_limit=self._memory_limit,
+                )
+            except NotListed as not_here:  # what only the rows could show
+                refusal = QueryRefused(plan.reason.removeprefix("not merged: "))
+                return self.gathered(self.plan_to_gather(refusal, not_here), max_rows, with_shard=False)
+        else:
+            place = gathering_place(self._fleet, plan.engine)
+            assert place is not None
+            pulled = pull(self._fleet, plan, asked, place, timeout_s=self._timeout_s, max_rows=max_rows)
         seconds = time.monotonic() - self._started
         return QueryResult(pulled.columns, pulled.rows, plan.shard_ids, seconds, plan, pulled.rows_pulled)
 

@@ -14,7 +14,8 @@ ROOT = Path(__file__).parents[2]
 def requirements() -> list[Requirement]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    listed = [*project["dependencies"], *extras["postgresql"], *extras["mysql"], *extras["arrow"], *extras["test"]]
+    listed = [*project["dependencies"], *extras["postgresql"], *extras["mysql"], *extras["arrow"]]
+    listed += [*extras["duckdb"], *extras["test"]]
     return [Requirement(entry) for entry in listed if not entry.startswith("shardctl[")]
 
 

@@ -45,6 +45,11 @@ TYPED: dict[str, list[tuple[str, str]]] = {
 }  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def _no_duckdb(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shardctl.query.pull.prepare.is_installed", lambda: False)
+
+
 def shards_of(fleet: Fleet) -> list[LiveShard]:
     return list(fleet.shards.values())
 

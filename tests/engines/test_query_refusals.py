@@ -97,7 +97,7 @@ def test_every_reason_is_used() -> None:
 
 def test_without_a_place_the_hint_says_how_to_name_one(postgresql: Databases) -> None:
     with both(postgresql, rows(count=3), has_place=False) as (fleet, _):
-        sql = "SELECT id, row_number() OVER (ORDER BY id) FROM weather_locations"
+        sql = "SELECT id, stddev(height) OVER (ORDER BY id) FROM weather_locations"
         with pytest.raises(QueryRefused) as caught:
             run_query(fleet, sql, shards=list(fleet.shards.values()))
         assert 'name a database to gather rows in: `gather = "postgresql://…"`' in str(caught.value.hint)

@@ -81,10 +81,17 @@ class Conditions:
         found = (self._filter(part, source) for part in source.conditions)
         return tuple(dict.fromkeys(text for text in found if text))
 
+    def whole(self, part: exp.Expression, source: Source) -> str:
+        """Return a condition that is about one source's rows alone, as text; nothing if it is about more."""
+        if part not in self._pieces or not self._is_about(part, source):
+            return ""
+        return renamed(self._statement, self._pieces[part], self._folded, source.alias, ALIAS)
+
     def _filter(self, part: exp.Expression, source: Source) -> str:
         """Return what a condition says of one source's rows; nothing if it says nothing of them alone."""
-        if part in self._pieces and self._is_about(part, source):
-            return renamed(self._statement, self._pieces[part], self._folded, source.alias, ALIAS)
+        own = self.whole(part, source)
+        if own:
+            return own
         branches = list(disjuncts(part))
         if len(branches) < 2:
             return ""

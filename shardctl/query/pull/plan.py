@@ -44,6 +44,8 @@ class TableScan:
     has_all_columns: bool = False
     source: str = ""
     """The table that is read, where the copy has another name."""
+    marks: tuple[ColumnShape, ...] = ()
+    """What the shards calculate for each row, beside the table's columns."""
     is_unique: bool = False
     """Whether its rows must differ from one another: they are the keys of a table."""
 
@@ -56,7 +58,7 @@ class TableScan:
         """
         listed = ", ".join(
             f"{column.read_as} AS {self._name(column)}" if column.read_as else self._name(column)
-            for column in self.table.columns
+            for column in (*self.table.columns, *self.marks)
         )
         text = f"SELECT {listed} FROM {quoted_name(self.source or self.table.name, self.engine)} AS {ALIAS}"
         wanted = self._condition(keys or {})

@@ -8,6 +8,10 @@ from typing import TYPE_CHECKING
 
 from shardctl.errors import QueryRefused, ShardError
 from shardctl.query.gatherers import GATHERERS, TableShape
+from shardctl.query.here.describing import described
+from shardctl.query.here.kinds import NotListed, not_listed
+from shardctl.query.here.place import is_installed
+from shardctl.query.here.translate import translate
 from shardctl.query.holders import Holders
 from shardctl.query.parse import Statement
 from shardctl.query.plan import Gathering, QueryPlan, Route
@@ -25,7 +29,13 @@ Settings = Mapping[str, str]
 
 
 def plan_gathering(
-    fleet: Fleet, statement: Statement, holders: Holders, refusal: QueryRefused, *, timeout_s: float | None
+    fleet: Fleet,
+    statement: Statement,
+    holders: Holders,
+    refusal: QueryRefused,
+    *,
+    timeout_s: float | None,
+    not_here: NotListed | None = None,
 ) -> QueryPlan:
     """Plan to gather what cannot be merged.
 
@@ -35,14 +45,17 @@ def plan_gathering(
         holders: Which shards hold its tables.
         refusal: Why it cannot be merged.
         timeout_s: Seconds for a shard to show its tables.
+        not_here: Why DuckDB did not answer it, if it was tried.
 
     Raises:
         QueryRefused: It cannot be gathered either, or there is no place to gather in.
         ShardError: A shard failed, or does not have a table.
     """
     check_gatherable(statement, {}, is_known=False)
-    if gathering_place(fleet, statement.engine) is None:
-        raise refuse_without_place(fleet, statement.engine, refusal) from refusal
+    place = gathering_place(fleet, statement.engine)
+    may_be_here = not_here is None and statement.engine != "sqlite" and is_installed()
+    if place is None and not may_be_here:
+        raise refuse_without_place(fleet, statement.engine, refusal, not_here) from refusal
     each = holders.each()
     read = {shard_id for shard_ids in each.values() for shard_id in shard_ids}
     checks = [
@@ -63,7 +76,14 @@ def plan_gathering(
         settings=tuple(sorted(settings.items())),
         functions=functions(statement, shapes),
         words=names_in(statement),
+        place="" if place is None else _named(place),
     )
+    if may_be_here:
+        try:
+            gathering = _here(fleet, statement, gathering, shapes, timeout_s)
+        except NotListed as reason:
+            if place is None:
+                raise refuse_without_place(fleet, statement.engine, refusal, reason) from refusal
     return QueryPlan(
         route=Route.GATHER,
         engine=statement.engine,
@@ -73,6 +93,32 @@ def plan_gathering(
         gathering=gathering,
         pruned=holders.pruned(asked),
     )
+
+
+def _here(
+    fleet: Fleet,
+    statement: Statement,
+    gathering: Gathering,
+    shapes: Mapping[str, TableShape],
+    timeout_s: float | None,
+) -> Gathering:
+    """Return what is brought to DuckDB instead; NotListed if it does not answer alike."""
+    here, scans = translate(statement, shapes, gathering.scans, dict(gathering.settings))
+    holding = [set(scan.shard_ids) for scan in scans]
+    together = [shard for shard_id, shard in fleet.shards.items() if all(shard_id in ids for ids in holding)]
+    if not together:
+        raise not_listed("a statement over tables that are on no shard together")
+
+    def read(shard: LiveShard) -> tuple[str, ...]:
+        with shard.connect(read_only=True) as connection:
+            return described(connection, statement, here.kinds)
+
+    names = run_on(fleet, together[:1], read, timeout_s=timeout_s)[0]
+    return replace(gathering, scans=scans, here=replace(here, names=names), place="in DuckDB here")
+
+
+def _named(place: LiveShard) -> str:
+    return "in SQLite here" if place.backend.name == "sqlite" else f"on database `{place.engine.url.database}`"
 
 
 def _read(

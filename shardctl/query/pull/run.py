@@ -6,7 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from shardctl.errors import QueryRefused
@@ -16,8 +16,10 @@ from shardctl.fleet.live_shard import LiveShard
 from shardctl.fleet.quoting import quoted_name
 from shardctl.query.engines.values import Row, run_as_written
 from shardctl.query.gatherers import GATHERERS, Gatherer
+from shardctl.query.here.place import opened
 from shardctl.query.plan import Gathering, QueryPlan
 from shardctl.query.pull.conditions import Reduction
+from shardctl.query.pull.places import DatabasePlace, Place
 from shardctl.query.pull.plan import TableScan
 from shardctl.query.pull.steps import Steps
 from shardctl.query.refusals import REFUSALS
@@ -88,7 +90,8 @@ def pull(
         for scan in plan.gathering.scans:
             gatherer.create(connection, scan.table)
         gatherer.check(connection, plan.gathering.sql)
-        pulling = _Pulling(fleet, plan.gathering, shards, gatherer, connection, max_rows)
+        meeting = DatabasePlace(gatherer, connection, plan.engine)
+        pulling = _Pulling(fleet, plan.gathering, shards, gatherer, meeting, max_rows)
         stack.callback(pulling.stop)
         run_on(fleet, shards, pulling.work, timeout_s=timeout_s)
         pulling.finish()
@@ -109,13 +112,39 @@ def pull(
         return Pulled(columns, rows, pulling.rows)
 
 
+def pull_here(
+    fleet: Fleet,
+    plan: QueryPlan,
+    shards: Sequence[LiveShard],
+    *,
+    timeout_s: float | None,
+    max_rows: int,
+    memory_limit: str,
+) -> Pulled:
+    """Pull what a plan's scans say into DuckDB, and run there what the plan has for it; raises what `pull` does."""
+    assert plan.gathering is not None
+    assert plan.gathering.here is not None
+    with opened(plan.gathering.here, plan.engine, dict(plan.gathering.settings), memory_limit) as place:
+        for scan in plan.gathering.scans:
+            place.create(scan)
+        place.check()
+        pulling = _Pulling(fleet, plan.gathering, shards, GATHERERS[plan.engine], place, max_rows)
+        try:
+            run_on(fleet, shards, pulling.work, timeout_s=timeout_s)
+            pulling.finish()
+        finally:
+            pulling.stop()
+        columns, rows = place.answer(timeout_s)
+        return Pulled(columns, rows, pulling.rows)
+
+
 @dataclass
 class _Pulling:
     fleet: Fleet
     gathering: Gathering
     shards: Sequence[LiveShard]
     gatherer: Gatherer
-    connection: Connection
+    place: Place
     max_rows: int
     rows: int = 0
     is_stopped: bool = False
@@ -123,7 +152,7 @@ class _Pulling:
     _finished: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self.settings = self.gatherer.settings(self.connection)
+        self.settings = self.place.settings
         together = len(self.shards) if self._are_all_at_once() else None
         self.steps = Steps(self.gathering.scans, together, self._keys, self._finish)
 
@@ -177,10 +206,11 @@ class _Pulling:
 
     def _check_shape(self, shard: LiveShard, connection: Connection, scan: TableScan) -> None:
         shape = self.gatherer.shape(connection, scan.source or scan.table.name)
-        own = () if shape is None else shape.columns
         if scan.table.primary_key and (shape is None or shape.primary_key != scan.table.primary_key):
             REFUSALS["shapes"].refuse(None, scan.table.name, scan.shard_ids[0], shard.shard_id)
-        wanted = scan.table.columns
+        # By name and type: a scan may say otherwise how a value is read.
+        own = () if shape is None else tuple(replace(column, read_as="") for column in shape.columns)
+        wanted = tuple(replace(column, read_as="") for column in scan.table.columns)
         found = own if scan.has_all_columns else tuple(column for column in own if column in wanted)
         if found != wanted and sorted(map(str, found)) == sorted(map(str, wanted)) and not scan.has_all_columns:
             return  # in another order, which only `*` would show
@@ -191,7 +221,7 @@ class _Pulling:
             REFUSALS["shapes"].refuse(None, scan.table.name, first, shard.shard_id, facts=facts)
 
     def _scan(self, connection: Connection, scan: TableScan, sql: str) -> None:
-        with self.gatherer.batches(connection, sql) as batches:
+        with self.place.batches(connection, scan, sql) as batches:
             for count, batch in batches:
                 with self._lock:
                     if self.is_stopped:
@@ -199,7 +229,7 @@ class _Pulling:
                     self.rows += count
                     if self.rows > self.max_rows:
                         self._refuse_rows()
-                    self.gatherer.load(self.connection, scan.table, batch)
+                    self.place.load(scan, batch)
 
     def _refuse_rows(self, *facts: str) -> None:
         reason = REFUSALS["rows"]
@@ -208,37 +238,50 @@ class _Pulling:
     def _finish(self, scan: TableScan) -> None:
         if scan.table.name not in self._finished:
             self._finished.add(scan.table.name)
-            self.gatherer.finish(self.connection, scan.table, scan.indexed)
+            self.place.finish(scan.table, scan.indexed)
             if scan.is_unique:
                 self._check_unique(scan)
 
     def _check_unique(self, scan: TableScan) -> None:
-        listed = ", ".join(quoted_name(column.name, scan.engine) for column in scan.table.columns)
-        table = quoted_name(scan.table.name, scan.engine)
+        listed = ", ".join(quoted_name(column.name, self.place.quotes) for column in scan.table.columns)
+        table = quoted_name(scan.table.name, self.place.quotes)
         sql = f"SELECT {listed}, count(*) FROM {table} GROUP BY {listed} HAVING count(*) > 1 LIMIT 1"
-        found = run_as_written(self.connection, sql).first()
-        if found is not None:
+        for found in self.place.rows(sql):
             names = ", ".join(column.name for column in scan.table.columns)
             values = ", ".join(map(str, found[:-1]))
             REFUSALS["keys"].refuse(None, f"{scan.source}.{names}", values, str(found[-1]))
 
     def _keys(self, reduction: Reduction) -> str | None:
         """Return the values that a column of a pulled table has, as a list; None if they are too many."""
-        engine = self.gathering.scans[0].engine
+        engine = self.place.quotes
         column, table = quoted_name(reduction.other_column, engine), quoted_name(reduction.table, engine)
         sql = f"SELECT DISTINCT {column} FROM {table} WHERE {column} IS NOT NULL LIMIT {_MOST_KEYS + 1}"
-        values = [row[0] for row in run_as_written(self.connection, sql)]
+        values = [row[0] for row in self.place.rows(sql)]
         if len(values) > _MOST_KEYS or not all(type(value) is int for value in values):
             return None
         listed = ", ".join(map(str, sorted(values))) or "NULL"
         return listed if len(listed) <= _MOST_KEY_CHARACTERS else None
 
 
-def refuse_without_place(fleet: Fleet, engine: str, refusal: QueryRefused) -> QueryRefused:
-    """Return the refusal to merge, with the hint that leads to an answer."""
+def refuse_without_place(
+    fleet: Fleet, engine: str, refusal: QueryRefused, not_here: QueryRefused | None = None
+) -> QueryRefused:
+    """Return the refusal to merge, with the hint that leads to an answer.
+
+    Args:
+        fleet: The fleet.
+        engine: Its engine.
+        refusal: Why the shards' answers cannot be merged.
+        not_here: Why DuckDB cannot gather either; None: it is not installed.
+    """
     named = fleet.shard_map.gather
     hint = f"or {str(REFUSALS['place'].hint).format(engine)}"
     if named is not None:
         hint = f"`gather` in {fleet.shard_map.where} names no {engine} database"
     first = refusal.hint or "choose one shard with `--shard`"
-    return QueryRefused(refusal.message, facts=refusal.facts, hint=f"{first}, {hint}")
+    facts = list(refusal.facts)
+    if not_here is None:
+        hint += ", or install `shardctl[duckdb]`"
+    else:
+        facts.append(f"not gathered here: {not_here.message}")
+    return QueryRefused(refusal.message, facts=facts, hint=f"{first}, {hint}")

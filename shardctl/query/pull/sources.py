@@ -118,7 +118,7 @@ class Sources:
         placed: set[int] = set()
         for node, join in nodes:
             source = self._source(node, select if is_simple else None)
-            alias = _alias(self._statement, node)
+            alias = alias_of(self._statement, node)
             named["" if alias in named else alias] = source  # a name that is there twice is nobody's
             if source is None:
                 continue
@@ -139,7 +139,7 @@ class Sources:
             return None
         if alias is not None and alias.args.get("columns"):
             return None
-        return Source(key, _alias(self._statement, node), select)
+        return Source(key, alias_of(self._statement, node), select)
 
 
 def table_key(statement: Statement, table: exp.Table) -> str:
@@ -149,7 +149,8 @@ def table_key(statement: Statement, table: exp.Table) -> str:
     return statement.fold(table.this)
 
 
-def _alias(statement: Statement, node: Any) -> str:
+def alias_of(statement: Statement, node: Any) -> str:
+    """Return the name that a part of FROM goes by; nothing if it has none."""
     alias = node.args.get("alias") if isinstance(node, exp.Expression) else None
     if isinstance(alias, exp.TableAlias) and alias.this is not None:
         return statement.fold(alias.this)
