@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from shardctl.cli import diagnostics, output
 from shardctl.cli.options import RowFormat
 from shardctl.cli.output import Format
-from shardctl.errors import ConfigError, Interrupted, PartialFailure, ShardctlError, UnknownName
+from shardctl.errors import ConfigError, Interrupted, PartialFailure, QueryRefused, ShardError, UnknownName
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -205,7 +205,7 @@ class Asking:
             raise Interrupted(
                 "interrupted: the statement was cancelled on every shard", facts=self._printed(count)
             ) from None
-        except ShardctlError as error:
+        except (ShardError, QueryRefused) as error:
             error.facts += tuple(self._printed(count))
             if isinstance(error, ShardsFailed) and len(error.shard_ids) < len(self.shards):
                 error.hint = error.hint or _WITHOUT_THEM
