@@ -2,38 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, ClassVar
 
 import typer
 
 from shardctl import __version__
 from shardctl.cli.boundary import Boundary
-from shardctl.cli.drift import drift
-from shardctl.cli.exec import exec_
-from shardctl.cli.history import history
-from shardctl.cli.init import init
-from shardctl.cli.locate import locate
-from shardctl.cli.migrate.group import group as migrate
-from shardctl.cli.query import query
-from shardctl.cli.shards import shards
-from shardctl.cli.status import status
+from shardctl.cli.lazy import Group
 
 EPILOG = "Exit codes: 0 done, 1 findings, 2 usage, 3 failed, 4 partial, 5 refused, 6 locked, 70 a bug, 130 interrupted."
 
-ORDER = ["init", "migrate", "status", "history", "drift", "query", "exec", "locate", "shards"]
-"""Of the commands in the help: as one needs them."""
 
+class Root(Boundary, Group):
+    """All commands, in the order of the help: as one needs them."""
 
-class Commands(Boundary):
-    """All commands, in their order: Typer would list groups last."""
-
-    def list_commands(self, ctx: Any) -> list[str]:
-        """Return the names of the commands."""
-        return sorted(self.commands, key=ORDER.index)
+    places: ClassVar = {
+        "init": "shardctl.cli.init:init",
+        "migrate": "shardctl.cli.migrate.group:group",
+        "status": "shardctl.cli.status:status",
+        "history": "shardctl.cli.history:history",
+        "drift": "shardctl.cli.drift:drift",
+        "query": "shardctl.cli.query:query",
+        "exec": "shardctl.cli.exec:exec_",
+        "locate": "shardctl.cli.locate:locate",
+        "shards": "shardctl.cli.shards:shards",
+    }
 
 
 app = typer.Typer(
-    cls=Commands,
+    cls=Root,
     name="shardctl",
     help="Administer the shards of a SQLAlchemy application.",
     epilog=EPILOG,
@@ -57,10 +54,3 @@ def main(
     ] = False,
 ) -> None:
     """Administer the shards of a SQLAlchemy application."""
-
-
-app.command()(init)
-app.add_typer(migrate)
-for command in (status, history, drift, query, locate, shards):
-    app.command()(command)
-app.command("exec")(exec_)

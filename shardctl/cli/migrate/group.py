@@ -4,24 +4,16 @@ from __future__ import annotations
 
 import re
 import shlex
-from typing import Any
+from typing import Any, ClassVar
 
 import typer
-from typer.core import TyperCommand, TyperGroup
 
-from shardctl.cli.migrate.check import check
-from shardctl.cli.migrate.downgrade import downgrade
-from shardctl.cli.migrate.heads import heads
-from shardctl.cli.migrate.lint import lint
-from shardctl.cli.migrate.log import log
-from shardctl.cli.migrate.revision import revision
+from shardctl.cli.lazy import Command, Group
 from shardctl.cli.migrate.run import migrate
-from shardctl.cli.migrate.stamp import stamp
-from shardctl.cli.status import status
 from shardctl.errors import ConfigError
 
 
-class RelativeTarget(TyperCommand):
+class RelativeTarget(Command):
     """A command whose target may be `-1`, which is no option."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -32,8 +24,20 @@ class RelativeTarget(TyperCommand):
         return super().parse_args(ctx, args)
 
 
-class Group(TyperGroup):
+class MigrateGroup(Group):
     """The commands below `migrate`, and what to type in place of Alembic's."""
+
+    places: ClassVar = {
+        "downgrade": "shardctl.cli.migrate.downgrade:downgrade",
+        "stamp": "shardctl.cli.migrate.stamp:stamp",
+        "lint": "shardctl.cli.migrate.lint:lint",
+        "status": "shardctl.cli.status:status",
+        "check": "shardctl.cli.migrate.check:check",
+        "revision": "shardctl.cli.migrate.revision:revision",
+        "log": "shardctl.cli.migrate.log:log",
+        "heads": "shardctl.cli.migrate.heads:heads",
+    }
+    classes: ClassVar = {"downgrade": RelativeTarget, "stamp": RelativeTarget}
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Find a command; `upgrade` is none, and must not be answered with `downgrade`."""
@@ -60,13 +64,7 @@ _ALEMBIC = {
     "show": "log",
 }
 
-group = typer.Typer(name="migrate", cls=Group, invoke_without_command=True)
+group = typer.Typer(
+    name="migrate", cls=MigrateGroup, invoke_without_command=True, add_completion=False, rich_markup_mode=None
+)
 group.callback()(migrate)
-group.command(cls=RelativeTarget)(downgrade)
-group.command(cls=RelativeTarget)(stamp)
-group.command()(lint)
-group.command()(status)
-group.command()(check)
-group.command()(revision)
-group.command()(log)
-group.command()(heads)
