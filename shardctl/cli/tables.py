@@ -25,24 +25,46 @@ def table(columns: Sequence[str], rows: Sequence[Row], null: str, stream: TextIO
         stream: What it is drawn for.
         is_plain: Whether only ASCII can be written there.
     """
+    lines = [[printable(column) for column in columns]]
+    lines += [[printable(to_text(value, null=null)) for value in row] for row in rows]
+    are_numbers = [
+        any(isinstance(row[index], int | float | decimal.Decimal) for row in rows) for index in range(len(columns))
+    ]
+    draw = _on_terminal if stream.isatty() else _piped
+    return draw(lines, are_numbers, stream, is_plain)
+
+
+def _piped(lines: Sequence[Sequence[str]], are_numbers: Sequence[bool], stream: TextIO, is_plain: bool) -> str:
+    """Draw a table whole, and without Rich."""
+    from rich.cells import cell_len
+
+    def aligned(text: str, width: int, is_number: bool) -> str:
+        gap = " " * (width - cell_len(text))
+        return gap + text if is_number else text + gap
+
+    widths = [max(map(cell_len, cells)) for cells in zip(*lines, strict=True)]
+    head, *body = [(" " * _GAP).join(map(aligned, line, widths, are_numbers)).rstrip() for line in lines]
+    rule = ("-" if is_plain else "\u2500") * (sum(widths) + _GAP * (len(widths) - 1))
+    return "".join(f"{line}\n" for line in (head, rule, *body))
+
+
+def _on_terminal(lines: Sequence[Sequence[str]], are_numbers: Sequence[bool], stream: TextIO, is_plain: bool) -> str:
+    """Draw a table as wide as the terminal at most."""
     from rich import box
     from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    lines = [[printable(column) for column in columns]]
-    lines += [[printable(to_text(value, null=null)) for value in row] for row in rows]
     widths = [max(map(cell_len, cells)) for cells in zip(*lines, strict=True)]
-    terminal = Console(file=stream) if stream.isatty() else None
-    shown = fitted(widths, terminal.width) if terminal else widths  # what is piped is never cut
+    terminal = Console(file=stream)
+    shown = fitted(widths, terminal.width)
     rule = box.Box("\n".join(["    ", "    ", " -- ", *["    "] * 5, ""]), ascii=True) if is_plain else box.SIMPLE_HEAD
     drawn = Table(box=rule, pad_edge=False, show_edge=False, header_style="bold")
     for index, width in enumerate(shown):
-        is_number = any(isinstance(row[index], int | float | decimal.Decimal) for row in rows)
         drawn.add_column(
             Text(lines[0][index]),
-            justify="right" if is_number else "left",
+            justify="right" if are_numbers[index] else "left",
             overflow="crop" if is_plain else "ellipsis",
             no_wrap=True,
             width=width,
@@ -53,10 +75,8 @@ def table(columns: Sequence[str], rows: Sequence[Row], null: str, stream: TextIO
     for line in lines[1:]:
         drawn.add_row(*map(Text, line[: len(shown)]), *([_MORE] if is_cut else []))
     buffer = io.StringIO()
-    colors: Literal["auto"] | None = "auto" if terminal and terminal.color_system else None
-    console = Console(
-        file=buffer, force_terminal=bool(terminal), width=sum(widths) + 4 * len(widths) + 80, color_system=colors
-    )
+    colors: Literal["auto"] | None = "auto" if terminal.color_system else None
+    console = Console(file=buffer, force_terminal=True, width=sum(widths) + 4 * len(widths) + 80, color_system=colors)
     console.print(drawn)
     return "".join(f"{line.rstrip()}\n" for line in buffer.getvalue().splitlines())
 
