@@ -41,16 +41,16 @@ def open_shards(shard_map: ShardMap, *, pooled: bool = True) -> dict[str, LiveSh
     for shard in shard_map.shards.values():
         url, backend = parse_url(shard.url, where=f"{shard_map.where}: `shards.{shard.shard_id}.url`")
         own_url = _own_url(url, shard, backend)
+        engine = unpooled(own_url, timeout_s=shard_map.timeout_s)
         database = None
         if shard.schema is None:
-            bind = _session_engine(url, shard_map, pooled=pooled)
+            bind = _session_engine(url, shard_map, pooled=True) if pooled else engine
         else:
             if shard.url not in shared:
                 neighbours = [other for other in shard_map.shards.values() if other.url == shard.url]
                 shared[shard.url] = _shared_bind(url, neighbours, shard_map, pooled=pooled)
             database = shared[shard.url]
             bind = database.execution_options(schema_translate_map={None: shard.schema})
-        engine = unpooled(own_url, timeout_s=shard_map.timeout_s)
         if shard.schema is not None and backend.name == "postgresql":
             _use_schema(engine, shard.schema, backend)
         live[shard.shard_id] = LiveShard(

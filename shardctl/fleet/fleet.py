@@ -10,7 +10,6 @@ from shardctl.errors import ConfigError
 from shardctl.fleet.engines import open_shards
 from shardctl.fleet.fan_out import MAX_JOBS, Outcome, fan_out
 from shardctl.fleet.live_shard import LiveShard
-from shardctl.fleet.models import Models, load_models
 from shardctl.topology.model import ShardedTable, ShardMap, unknown_shard
 from shardctl.topology.strategies import Directory
 
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.horizontal_shard import ShardedSession
     from sqlalchemy.orm import Mapper
 
+    from shardctl.fleet.models import Models
     from shardctl.fleet.one_connection import OneConnectionSession
     from shardctl.fleet.placement import Placement
 
@@ -59,6 +59,8 @@ class Fleet:
                 )
             if not self.shard_map.models:
                 raise ConfigError(f"{where}: no `models`", hint='name them: `models = "weather.models:Base"`')
+            from shardctl.fleet.models import load_models
+
             folder = self.shard_map.source.parent if self.shard_map.source else None
             self._models = load_models(self.shard_map.models, folder=folder, where=where)
         return self._models
