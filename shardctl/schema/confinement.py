@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import cache
 from typing import Any
 
 from sqlalchemy import Connection, event, text
@@ -25,18 +26,15 @@ _OBJECT = (
     r"(?:table|view|sequence|type|domain|function|procedure|index)\s+"
 )
 _ANYWAY = r"(?:(?:if\s+(?:not\s+)?exists|only|concurrently)\s+)*"
-_CHANGED = [
-    re.compile(rf"(?:^|;)\s*{start}{_ANYWAY}{_QUALIFIED}", re.IGNORECASE)
-    for start in (
-        rf"(?:create|alter|drop|rename|comment\s+on)\s+{_OBJECT}",
-        rf"create\s+(?:unique\s+)?index\s+(?:{_ANYWAY}{_NAME}\s+)?on\s+",
-        r"(?:insert|replace|merge)\s+(?:ignore\s+)?into\s+",
-        r"update\s+",
-        r"delete\s+from\s+",
-        r"truncate\s+(?:table\s+)?",
-        r"copy\s+",
-    )
-]
+_CHANGES = (
+    rf"(?:create|alter|drop|rename|comment\s+on)\s+{_OBJECT}",
+    rf"create\s+(?:unique\s+)?index\s+(?:{_ANYWAY}{_NAME}\s+)?on\s+",
+    r"(?:insert|replace|merge)\s+(?:ignore\s+)?into\s+",
+    r"update\s+",
+    r"delete\s+from\s+",
+    r"truncate\s+(?:table\s+)?",
+    r"copy\s+",
+)
 # Text in quotes, and the bodies of functions, which do not run now.
 _QUOTED = re.compile(r"'(?:[^'\\]|''|\\.)*'|\$(\w*)\$.*?\$\1\$|--[^\n]*|/\*.*?\*/", re.DOTALL)
 _LEADS_ELSEWHERE = {
@@ -120,7 +118,7 @@ def check_confined(shard: LiveShard, connection: Connection) -> None:
 def changed_schema(statement: str, own: str) -> str | None:
     """Return the other schema that a statement names as what it changes, if any."""
     plain = _QUOTED.sub(_emptied, statement).strip()
-    for pattern in _CHANGED:
+    for pattern in _changed():
         for found in pattern.finditer(plain):
             quoted = found["schema"]
             name = quoted.strip('"`')
@@ -128,6 +126,11 @@ def changed_schema(statement: str, own: str) -> str | None:
             if not is_own and not name.lower().startswith("pg_"):
                 return name
     return None
+
+
+@cache
+def _changed() -> list[re.Pattern[str]]:
+    return [re.compile(rf"(?:^|;)\s*{start}{_ANYWAY}{_QUALIFIED}", re.IGNORECASE) for start in _CHANGES]
 
 
 def _schema_of(shard: LiveShard) -> str:
