@@ -59,6 +59,8 @@ class Scripts:
     settings: Settings
     directory: ScriptDirectory
     known: frozenset[str] = frozenset()
+    env_py: str = ""
+    """Its text."""
     version_tables: dict[str, str] = field(default_factory=dict)
     """By shard, where an env.py chose another name than Alembic's."""
 
@@ -163,7 +165,8 @@ def load_scripts(folder: Path | None, *, where: str) -> Scripts:
         directory = _script_directory(settings)
         known = frozenset(script.revision for script in directory.walk_revisions())
         directory.get_heads()
-    return Scripts(settings, directory, known)
+    env_py = (settings.folder / "env.py").read_text(encoding="utf-8", errors="replace")
+    return Scripts(settings, directory, known, env_py)
 
 
 def revision_of(step: RevisionStep | StampStep) -> str:

@@ -84,7 +84,7 @@ def run_env(shard: LiveShard, scripts: Scripts, connection: Connection, course: 
 
 def _explained(error: BaseException, shard: LiveShard, scripts: Scripts) -> BaseException:
     """Return the error of an env.py that came to no revision, with a hint if it is of a kind that cannot."""
-    text, reason = _text_of(scripts), f"{type(error).__name__}: {driver_line(error)}"
+    text, reason = scripts.env_py, f"{type(error).__name__}: {driver_line(error)}"
     if isinstance(error, ShardctlError):
         return error
     if "upgrade_token=" in text:
@@ -98,7 +98,7 @@ def _explained(error: BaseException, shard: LiveShard, scripts: Scripts) -> Base
 def version_table_of(shard: LiveShard, scripts: Scripts) -> str:
     """Return the name that the project's env.py gives to a shard's version table."""
     if shard.shard_id not in scripts.version_tables:
-        if not _NAMES_VERSION_TABLE.search(_text_of(scripts)):
+        if not _NAMES_VERSION_TABLE.search(scripts.env_py):
             return DEFAULT_VERSION_TABLE
         _learn_version_table(shard, scripts)
     return scripts.version_tables.get(shard.shard_id, DEFAULT_VERSION_TABLE)
@@ -208,14 +208,10 @@ def env_config(
 def _as_env_py_takes_it(url: URL, scripts: Scripts) -> URL:
     """Give a URL an asynchronous driver if env.py makes asynchronous engines; psycopg is both."""
     backend = url.get_backend_name()
-    if backend not in _ASYNC_DRIVERS or not _MAKES_ASYNC_ENGINES.search(_text_of(scripts)):
+    if backend not in _ASYNC_DRIVERS or not _MAKES_ASYNC_ENGINES.search(scripts.env_py):
         return url
     installed = [driver for driver in _ASYNC_DRIVERS[backend] if importlib.util.find_spec(driver)]
     return url.set(drivername=f"{backend}+{installed[0]}") if installed else url
-
-
-def _text_of(scripts: Scripts) -> str:
-    return (scripts.folder / "env.py").read_text(encoding="utf-8", errors="replace")
 
 
 def env_url(shard: LiveShard) -> URL:
