@@ -24,6 +24,8 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    bindparam,
+    delete,
     insert,
     inspect,
     select,
@@ -68,6 +70,23 @@ JOURNAL = Table(
     mysql_engine="InnoDB",  # others would not roll back with the revision
     mariadb_engine="InnoDB",
 )
+
+
+def _bound(prefix: str, *columns: str) -> dict[str, Any]:
+    return {name: bindparam(f"{prefix}_{name}", type_=HISTORY.c[name].type) for name in columns}
+
+
+# Made once, because each revision of each shard needs them.
+_IS_OWN = (HISTORY.c.run_id == bindparam("own_run")) & (HISTORY.c.outcome == RUNNING)
+_BEGIN = insert(HISTORY).values(_bound("new", "run_id", "revision", "direction", "started_at", "outcome", "who", "pid"))
+_END = update(HISTORY).values(_bound("end", "outcome", "finished_at", "error")).where(_IS_OWN)
+_END_AND_BEGIN = _BEGIN.add_cte(_END.returning(HISTORY.c.id).cte("done"))
+_KILL = (
+    update(HISTORY)
+    .values(outcome=KILLED, finished_at=bindparam("finished_now", type_=HISTORY.c.finished_at.type), error=None)
+    .where(HISTORY.c.outcome == RUNNING)
+)
+_WITHDRAW = delete(HISTORY).where(_IS_OWN)
 
 OWN_TABLES = frozenset(metadata.tables)
 """Tables that are shardctl's own: no application's, no drift, and no sign that a shard is in use."""
@@ -123,15 +142,17 @@ class Scribe:
             tables: The tables that are needed.
             found: The names of those that are there.
         """
+        if connection.dialect.name == "sqlite":  # its driver would commit each CREATE for itself
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
         for table in tables:
             if table.name not in found:
                 table.create(connection, checkfirst=False)
         if HISTORY.name in found:
-            connection.execute(_close_rows(KILLED, None).where(HISTORY.c.outcome == RUNNING))
+            connection.execute(_KILL, {"finished_now": _now()})
 
     def start(self, connection: Connection, revision: str) -> None:
         """Write that a revision runs."""
-        connection.execute(insert(HISTORY).values(self._row(revision)))
+        connection.execute(_BEGIN, self._row(revision))
 
     def finish(self, connection: Connection, following: str | None) -> None:
         """Write, in the revision's own transaction, that it is done, and which one runs now.
@@ -140,42 +161,36 @@ class Scribe:
             connection: The connection that the revision ran on.
             following: The revision that comes next; None after the last one.
         """
-        done = self._own_rows(_close_rows(DONE, None))
+        end = self._end(DONE, None)
         if following is None:
-            connection.execute(done)
+            connection.execute(_END, end)
         elif connection.dialect.name == "postgresql":  # in one round trip
-            connection.execute(
-                insert(HISTORY).values(self._row(following)).add_cte(done.returning(HISTORY.c.id).cte("done"))
-            )
+            connection.execute(_END_AND_BEGIN, end | self._row(following))
         else:
-            connection.execute(done)
+            connection.execute(_END, end)
             self.start(connection, following)
 
     def close(self, connection: Connection, outcome: str, error: str | None) -> None:
         """Write what came of the revision that runs, and is not done."""
-        connection.execute(self._own_rows(_close_rows(outcome, error)))
+        connection.execute(_END, self._end(outcome, error))
 
     def withdraw(self, connection: Connection) -> None:
         """Take back that a revision runs: the run ended before it started."""
-        connection.execute(self._own_rows(HISTORY.delete()))
-
-    def _own_rows(self, statement: Any) -> Any:
-        return statement.where(HISTORY.c.run_id == self.run_id, HISTORY.c.outcome == RUNNING)
+        connection.execute(_WITHDRAW, {"own_run": self.run_id})
 
     def _row(self, revision: str) -> dict[str, Any]:
         return {
-            "run_id": self.run_id,
-            "revision": revision,
-            "direction": self.direction,
-            "started_at": _now(),
-            "outcome": RUNNING,
-            "who": who(),
-            "pid": os.getpid(),
+            "new_run_id": self.run_id,
+            "new_revision": revision,
+            "new_direction": self.direction,
+            "new_started_at": _now(),
+            "new_outcome": RUNNING,
+            "new_who": who(),
+            "new_pid": os.getpid(),
         }
 
-
-def _close_rows(outcome: str, error: str | None) -> Any:
-    return update(HISTORY).values(outcome=outcome, finished_at=_now(), error=error)
+    def _end(self, outcome: str, error: str | None) -> dict[str, Any]:
+        return {"own_run": self.run_id, "end_outcome": outcome, "end_finished_at": _now(), "end_error": error}
 
 
 def _now() -> datetime:

@@ -22,6 +22,7 @@ from shardctl.schema.revisions import DEFAULT_VERSION_TABLE, Scripts, revision_o
 from shardctl.schema.transactions import whole_revision_options
 
 Step = RevisionStep | StampStep
+_CONFIGURE = signature(EnvironmentContext.configure)
 
 SEVERAL_DATABASES = "it migrates several databases in one run (`upgrade_token`)"
 ONE_DATABASE = "write an env.py for one database: shardctl runs it on each shard"
@@ -97,7 +98,7 @@ class ShardEnvironment(EnvironmentContext):
         self._step: Step | None = None
 
     def configure(self, *args: Any, **options: Any) -> None:
-        options = signature(EnvironmentContext.configure).bind(self, *args, **options).arguments
+        options = _CONFIGURE.bind(self, *args, **options).arguments
         options |= options.pop("kw", {})
         options.pop("self")
         if options.get("upgrade_token", "upgrades") != "upgrades":
