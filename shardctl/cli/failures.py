@@ -10,6 +10,9 @@ from shardctl.errors import ExitCode, Locked, PartialFailure, Refused, ShardctlE
 if TYPE_CHECKING:
     from shardctl.fleet import Outcome
 
+MOST_HINTS = 4
+"""Of single shards: many have the same trouble, each with its own name in the hint."""
+
 _LEAVE_OUT = "`--exclude NAME` leaves a shard out"
 
 
@@ -48,8 +51,10 @@ def one_error(
         kind = PartialFailure
     elif codes == {ExitCode.REFUSED}:
         kind = Refused
-    hints = dict.fromkeys([*(outcome.error.hint for outcome in failed if outcome.error), hint])
-    return kind(message, facts=[*grouped_problems(failed), *facts], hint="\n      ".join(filter(None, hints)) or None)
+    own = list(dict.fromkeys(outcome.error.hint for outcome in failed if outcome.error and outcome.error.hint))
+    shown = own[:MOST_HINTS] + ([f"and {len(own) - MOST_HINTS} more like these"] if len(own) > MOST_HINTS else [])
+    hints = [*shown, *([hint] if hint else [])]
+    return kind(message, facts=[*grouped_problems(failed), *facts], hint="\n      ".join(hints) or None)
 
 
 def raise_failures(outcomes: Sequence[Outcome[Any]], *, done: str, is_read: bool = False) -> None:

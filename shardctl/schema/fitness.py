@@ -28,11 +28,12 @@ def refuse_unfit(shard: LiveShard, scripts: Scripts, found: ShardRevision, goal:
     Raises:
         Refused: Its revision is unknown here, or it has tables and no revision, and is not to be stamped with one.
     """
-    if found.standing is Standing.UNKNOWN:
+    if found.standing is Standing.UNKNOWN and not goal.purges:
         strange = ", ".join(f"`{revision}`" for revision in found.revisions if revision not in scripts.known)
         raise Refused(
             f"the shard is at revision {strange}, which `{scripts.folder.name}` does not have",
-            hint="a newer version of the project migrated it: use that one",
+            hint="a newer version of the project migrated it: use that one; if the revision is lost,"
+            f" `shardctl migrate stamp REVISION --purge --shard {shard.shard_id}` writes down another",
         )
     is_unversioned = found.standing is Standing.UNVERSIONED and goal.direction is not Direction.STAMP
     refuse_unversioned(shard, found, is_unversioned=is_unversioned)

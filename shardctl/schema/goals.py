@@ -10,6 +10,7 @@ from typing import Any
 
 from alembic.runtime.migration import HeadMaintainer, RevisionStep, StampStep
 
+_COUNT = re.compile(r"[+-]\d+")
 _RELATIVE = re.compile(r"(?:.*@)?[+-]\d+|.+[+-]\d+")
 
 
@@ -27,11 +28,18 @@ class Goal:
 
     direction: Direction = Direction.UPGRADE
     target: str = "head"
+    purges: bool = False
+    """Whether a stamp takes the place of all that the version table says, be it of revisions that the project lost."""
 
     @property
     def is_relative(self) -> bool:
         """Whether the target depends on where a shard is."""
         return _RELATIVE.fullmatch(self.target) is not None
+
+    @property
+    def is_count(self) -> bool:
+        """Whether the target is a number of revisions from where a shard is: asked for again, it leads further."""
+        return _COUNT.fullmatch(self.target.rpartition("@")[2]) is not None
 
     @property
     def is_base(self) -> bool:

@@ -16,7 +16,7 @@ from typing import Any
 
 from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
-from alembic.runtime.migration import MigrationContext, RevisionStep, StampStep
+from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection
 from sqlalchemy.schema import CreateTable
 
@@ -27,8 +27,9 @@ from shardctl.fleet.quoting import quoted_name
 from shardctl.schema.goals import Goal
 from shardctl.schema.plan import MigrationPlan, names_of
 from shardctl.schema.proxies import context_local_proxies, enter_env_py
-from shardctl.schema.revisions import Scripts, revision_of
+from shardctl.schema.revisions import Scripts
 from shardctl.schema.run_env import env_config, env_url
+from shardctl.schema.steps import Step, revision_of
 
 # Others go on behind an error: with the next revision on PostgreSQL, in the midst of one on SQLite.
 _CAREFUL_CLIENTS = {"postgresql": "psql -v ON_ERROR_STOP=1", "sqlite": "sqlite3 -bail"}
@@ -160,7 +161,7 @@ class _OfflineEnvironment(EnvironmentContext):
         self._goal = goal
         self._revisions = revisions
         self._buffer = buffer
-        self._step: RevisionStep | StampStep | None = None
+        self._step: Step | None = None
 
     def configure(self, *args: Any, **options: Any) -> None:
         options = signature(EnvironmentContext.configure).bind(self, *args, **options).arguments
@@ -195,7 +196,7 @@ class _OfflineEnvironment(EnvironmentContext):
             hint="a revision that reads from the database runs without `--sql` only",
         )
 
-    def _run(self, revisions: Any, context: MigrationContext) -> Iterator[RevisionStep | StampStep]:
+    def _run(self, revisions: Any, context: MigrationContext) -> Iterator[Step]:
         for step in self._scripts.steps(self._goal, self._revisions):
             self._step = step
             step.migration_fn = self._recording(step.migration_fn)

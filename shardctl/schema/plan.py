@@ -9,8 +9,9 @@ from shardctl.errors import ShardctlError
 from shardctl.fleet import Fleet, LiveShard, Outcome
 from shardctl.schema.fitness import counted, refuse_unfit
 from shardctl.schema.goals import Direction, Goal
-from shardctl.schema.revisions import Scripts, ShardRevision, messages_of, revision_of
+from shardctl.schema.revisions import Scripts, ShardRevision, messages_of
 from shardctl.schema.status import read_all_revisions
+from shardctl.schema.steps import revision_of
 from shardctl.schema.waves import Rules, Wave, ordered, split
 
 

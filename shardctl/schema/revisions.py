@@ -10,9 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
-from alembic.runtime.migration import RevisionStep, StampStep
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, column, inspect, select, table
@@ -21,6 +19,7 @@ from shardctl.errors import ConfigError, UnknownName
 from shardctl.schema.goals import UPGRADE_TO_HEADS, Direction, Goal, heads_after
 from shardctl.schema.history import JOURNAL, OWN_TABLES
 from shardctl.schema.settings import Settings, find_settings
+from shardctl.schema.steps import Step, revision_of, steps_to
 
 DEFAULT_VERSION_TABLE = "alembic_version"
 
@@ -104,31 +103,22 @@ class Scripts:
             raise ConfigError(
                 "no upgrade leads to `base`", hint="`shardctl migrate downgrade base` takes revisions back"
             )
-        if not goal.is_relative and not goal.is_base:
+        if goal.is_count:
+            _check_count(goal)
+        if not goal.is_base and (goal.purges or not goal.is_relative):
             self.resolve(goal.target)
 
-    def steps(self, goal: Goal, revisions: tuple[str, ...]) -> list[RevisionStep | StampStep]:
+    def steps(self, goal: Goal, revisions: tuple[str, ...]) -> list[Step]:
         """Return what Alembic runs to bring a shard from its revisions to a goal.
 
         Raises:
-            ConfigError: There is no such revision, or it cannot be reached from there.
+            ConfigError: There is no such revision.
+            Refused: It cannot be reached from there.
         """
-        directory, target = self.directory, goal.target
-        current: Any = revisions  # as alembic.command passes it on
-        if goal.is_relative:
-            known: tuple[str, ...] | None = None
-        else:
-            known = () if goal.is_base else self.resolve(target)
-        try:
-            if goal.direction is Direction.STAMP:
-                return list(directory._stamp_revs(known or target, current))
-            if goal.direction is Direction.DOWNGRADE:
-                return list(directory._downgrade_revs(target, current))
-            if known is not None and set(known) <= set(revisions):
-                return []
-            return list(directory._upgrade_revs(target, current))
-        except CommandError as error:
-            raise ConfigError(f"{self.folder.name}: {_first_line(error)}") from error
+        wanted = None
+        if goal.is_base or not goal.is_relative or goal.purges:
+            wanted = () if goal.is_base else self.resolve(goal.target)
+        return steps_to(self.directory, goal, wanted, revisions)
 
     def lineage(self, revisions: tuple[str, ...]) -> frozenset[str]:
         """Return these revisions and all that they build on."""
@@ -169,13 +159,6 @@ def load_scripts(folder: Path | None, *, where: str) -> Scripts:
     return Scripts(settings, directory, known, env_py)
 
 
-def revision_of(step: RevisionStep | StampStep) -> str:
-    """Return the id of the revision that a step runs, or, for a stamp, writes."""
-    if isinstance(step, RevisionStep):
-        return str(step.revision.revision)
-    return ", ".join(step.to_revisions) or "base"
-
-
 def messages_of(scripts: Scripts) -> dict[str, str]:
     """Return the first line of each revision's docstring."""
     documented = ((script.revision, script.doc.strip()) for script in scripts.directory.walk_revisions())
@@ -207,9 +190,10 @@ def standing_of(
     """Return where a shard with these revisions and tables stands."""
     own = OWN_TABLES.intersection(tables)
     tables = tuple(sorted(set(tables) - own - {version_table}))
-    if not set(revisions) <= scripts.known:
-        return ShardRevision(revisions, Standing.UNKNOWN, (), tables, own)
-    pending = scripts.pending(goal, revisions)
+    is_known = set(revisions) <= scripts.known
+    pending = scripts.pending(goal, revisions) if is_known or goal.purges else ()
+    if not is_known:
+        return ShardRevision(revisions, Standing.UNKNOWN, pending, tables, own)
     if revisions:
         standing = Standing.BEHIND if pending else Standing.AT_HEAD
     else:
@@ -260,6 +244,19 @@ def _load_error(folder: Path, error: BaseException) -> ConfigError:
 
 def _first_line(error: BaseException) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def _check_count(goal: Goal) -> None:
+    if goal.direction is Direction.STAMP:
+        raise ConfigError(
+            f"a stamp runs nothing, and takes no `{goal.target}`",
+            hint="name the revision: `shardctl migrate log` lists them",
+        )
+    if (goal.direction is Direction.UPGRADE) is ("-" in goal.target):
+        other = "downgrade " if goal.direction is Direction.UPGRADE else "--to "
+        raise ConfigError(
+            f"no {goal.direction} leads to `{goal.target}`", hint=f"`shardctl migrate {other}{goal.target}` does"
+        )
 
 
 def _quoted(names: tuple[str, ...]) -> str:

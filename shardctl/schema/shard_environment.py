@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
-from alembic.runtime.migration import MigrationContext, RevisionStep, StampStep
+from alembic.runtime.migration import MigrationContext
 from alembic.util import to_tuple
 from sqlalchemy import Connection
 
@@ -18,10 +18,10 @@ from shardctl.errors import ShardError
 from shardctl.fleet import LiveShard
 from shardctl.schema.confinement import check_confined
 from shardctl.schema.goals import Goal
-from shardctl.schema.revisions import DEFAULT_VERSION_TABLE, Scripts, revision_of
+from shardctl.schema.revisions import DEFAULT_VERSION_TABLE, Scripts
+from shardctl.schema.steps import Step, revision_of
 from shardctl.schema.transactions import whole_revision_options
 
-Step = RevisionStep | StampStep
 _CONFIGURE = signature(EnvironmentContext.configure)
 
 SEVERAL_DATABASES = "it migrates several databases in one run (`upgrade_token`)"

@@ -24,9 +24,10 @@ from shardctl.schema.history import FAILED, HISTORY, INTERRUPTED, JOURNAL, Scrib
 from shardctl.schema.journal import HalfApplied, Journal
 from shardctl.schema.limits import Terms, is_lock_timeout, pause_s, set_limits
 from shardctl.schema.locks import held
-from shardctl.schema.revisions import Scripts, ShardRevision, revision_of
+from shardctl.schema.revisions import Scripts, ShardRevision
 from shardctl.schema.run_env import run_env
-from shardctl.schema.shard_environment import Progress, Step
+from shardctl.schema.shard_environment import Progress
+from shardctl.schema.steps import Step, revision_of
 from shardctl.schema.transactions import Violations, read_violations, refuse_violations
 
 

@@ -181,6 +181,56 @@ def test_down_and_up_again_and_stamps(fleet: Fleet, project: Project) -> None:
     assert at(fleet, "n0") == ["r1"]
 
 
+def test_a_shard_at_a_lost_revision_is_stamped_after_a_purge(fleet: Fleet, project: Project) -> None:
+    scripts = project.scripts()
+    list(migrate_fleet(fleet, scripts))
+    in_shard(fleet.shards["n1"], "update alembic_version set version_num = 'lost'")
+    in_shard(fleet.shards["n2"], "insert into alembic_version values ('lost')")
+    in_shard(fleet.shards["n3"], "delete from alembic_version")
+    stamped = migrate_fleet(fleet, scripts, goal=Goal(Direction.STAMP, "r1"))
+    refused = {outcome.shard_id: outcome.error for outcome in stamped if outcome.error is not None}
+    assert sorted(refused) == ["n1", "n2"]
+    assert "`shardctl migrate stamp REVISION --purge --shard n1`" in str(refused["n1"].hint)
+    in_shard(fleet.shards["n0"], "insert into alembic_version values ('more')")
+    in_shard(fleet.shards["n0"], "update alembic_version set version_num = 'most' where version_num = 'r1'")
+    assert sorted(at(fleet, "n0")) == ["more", "most"]
+    purged = migrate_fleet(fleet, scripts, goal=Goal(Direction.STAMP, "r1", purges=True))
+    assert {outcome.shard_id: outcome.result.from_ for outcome in purged} == {
+        "n0": ("more", "most"),
+        "n1": ("lost",),
+        "n2": ("lost", "r2"),
+        "n3": ("r1",),
+        "n4": ("r1",),
+    }
+    assert purged.started == {"n0", "n1", "n2"}
+    assert [at(fleet, name) for name in NAMES] == [["r1"]] * 5
+    in_shard(fleet.shards["n4"], "update alembic_version set version_num = 'lost'")
+    assert all(run.is_ok for run in migrate_fleet(fleet, scripts, goal=Goal(Direction.STAMP, "base", purges=True)))
+    assert [at(fleet, name) for name in NAMES] == [[]] * 5
+
+
+def test_a_shard_without_so_many_revisions_ahead_is_refused_before_anything_runs(
+    fleet: Fleet, project: Project
+) -> None:
+    scripts = project.scripts()
+    list(migrate_fleet(fleet, scripts, goal=Goal(target="r1")))
+    in_shard(fleet.shards["n1"], "update alembic_version set version_num = 'r2'")
+    goal = Goal(target="+1")
+    stopping = migrate_fleet(fleet, scripts, goal=goal, max_failures=1)
+    (refused,) = stopping
+    assert isinstance(refused.error, Refused)
+    assert (refused.shard_id, refused.error.message) == ("n1", "cannot go `+1` from `r2`: no revision lies ahead")
+    assert stopping.not_started == ["n0", "n2", "n3", "n4"]
+    going_on = migrate_fleet(fleet, scripts, goal=goal)
+    assert {outcome.shard_id: outcome.value and outcome.value.to for outcome in going_on} == {
+        "n0": ("r2",),
+        "n1": None,
+        "n2": ("r2",),
+        "n3": ("r2",),
+        "n4": ("r2",),
+    }
+
+
 def test_sizes(fleet: Fleet, project: Project) -> None:
     empty = survey_sizes(fleet, fleet.shards.values())
     assert sorted(empty) == NAMES

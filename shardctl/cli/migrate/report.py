@@ -165,7 +165,7 @@ class Report:
         if self.is_interrupted:
             return self._interrupted()
         if self.is_declined:
-            hint = "run the same command again; shards that are done are skipped"
+            hint = self._run_again("shards that are done are skipped")
             return Refused(f"declined: {self._summary()}", facts=self._not_started(), hint=hint)
         return self._failures(failed) if failed else None
 
@@ -203,8 +203,16 @@ class Report:
         if self.rollout.not_started and not self.rollout.started:
             return f"{fix(failed)}, or leave them out by `--exclude`, or pass `--on-error continue`"
         if all(outcome.error and outcome.error.exit_code == ExitCode.LOCKED for outcome in failed):
-            return "then run the same command again; finished shards are skipped"
-        return f"{fix(failed)} and run the same command again; finished shards are skipped"
+            return f"then {self._run_again('finished shards are skipped')}"
+        return f"{fix(failed)} and {self._run_again('finished shards are skipped')}"
+
+    def _run_again(self, otherwise: str) -> str:
+        goal = self.plan.goal
+        if not goal.is_count:
+            return f"run the same command again; {otherwise}"
+        if not any(self.plan.shards[name].steps for name in self._done):
+            return "run the same command again"
+        return f"run it for the rest only, by `--shard`: `{goal.target}` would take finished shards further"
 
     def _interrupted(self) -> Interrupted:
         by_outcome: dict[str, list[str]] = {}
@@ -216,4 +224,4 @@ class Report:
         if self.abandoned:
             hint = "`shardctl status` says where they are; a statement may go on in the server for a while"
             return Interrupted(message, facts=facts, hint=hint)
-        return Interrupted(message, facts=facts, hint="run the same command again; shards that are done are skipped")
+        return Interrupted(message, facts=facts, hint=self._run_again("shards that are done are skipped"))

@@ -26,6 +26,7 @@ class Request:
 
     direction: str
     target: str
+    purge: bool = False
     all_shards: bool
     shard: list[str] | None
     label: list[str] | None
@@ -56,7 +57,7 @@ class Request:
     def goal(self) -> Goal:
         from shardctl.schema.goals import Direction, Goal
 
-        return Goal(Direction(self.direction), self.target)
+        return Goal(Direction(self.direction), self.target, self.purge)
 
     @property
     def policy(self) -> Policy:

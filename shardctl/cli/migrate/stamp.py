@@ -18,6 +18,9 @@ def stamp(
     shard: options.Shards = None,
     label: options.Labels = None,
     exclude: options.Exclude = None,
+    purge: Annotated[
+        bool, typer.Option("--purge", help="In place of all that the table says, of lost revisions as well.")
+    ] = False,
     jobs: options.Jobs = 32,
     lock_wait: options.LockWait = 0.0,
     lock_timeout: options.LockTimeout = 5.0,
@@ -33,7 +36,8 @@ def stamp(
 ) -> None:
     """Write a revision into the version table, and run nothing.
 
-    For a shard whose tables are those of a revision already: it is then under the migrations' care.
+    For a shard whose tables are those of a revision already: it is then under the migrations' care. A shard at a
+    revision that the project has lost takes --purge.
 
     Examples: shardctl migrate stamp head --shard asia; shardctl migrate stamp 0002 --all-shards
     """
@@ -41,6 +45,7 @@ def stamp(
         Request(
             direction="stamp",
             target=target,
+            purge=purge,
             all_shards=all_shards,
             shard=shard,
             label=label,

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from alembic.config import Config
 
-from shardctl.errors import ConfigError, UnknownName
-from shardctl.schema.goals import Goal
+from shardctl.errors import ConfigError, Refused, UnknownName
+from shardctl.schema.goals import Direction, Goal
 from shardctl.schema.revisions import load_scripts
 from tests.fixtures.projects import Project
 
@@ -47,6 +47,48 @@ def test_env_py_is_missing(project: Project) -> None:
 def test_no_revision_yet(project: Project) -> None:
     scripts = project.scripts()
     assert (scripts.heads, scripts.resolve("head"), scripts.pending(Goal(target="head"), ())) == ((), (), ())
+
+
+@pytest.mark.parametrize(
+    ("direction", "target", "revisions", "message"),
+    [
+        ("upgrade", "+3", (), "cannot go `+3` from `base`: only 2 revisions lie ahead"),
+        ("upgrade", "+2", ("r1",), "cannot go `+2` from `r1`: only 1 revision lies ahead"),
+        ("downgrade", "-1", (), "cannot go `-1` from `base`: no revision lies behind"),
+        ("upgrade", "r1+5", (), "`r1+5` cannot be reached from `base`"),  # Alembic fails an assertion
+        (
+            "downgrade",
+            "r2",
+            ("r1",),
+            "`r2` cannot be reached from `r1`: Destination r2 is not a valid",
+        ),
+    ],
+)
+def test_a_target_out_of_reach(
+    project: Project, direction: str, target: str, revisions: tuple[str, ...], message: str
+) -> None:
+    project.write_revision("r1", None, "pass")
+    project.write_revision("r2", "r1", "pass")
+    scripts, goal = project.scripts(), Goal(Direction(direction), target)
+    scripts.check(goal)
+    with pytest.raises(Refused) as caught:
+        scripts.steps(goal, revisions)
+    assert caught.value.message.startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("goal", "hint"),
+    [
+        (Goal(Direction.UPGRADE, "-1"), "`shardctl migrate downgrade -1` does"),
+        (Goal(Direction.DOWNGRADE, "+1"), "`shardctl migrate --to +1` does"),
+        (Goal(Direction.STAMP, "+1"), "name the revision: `shardctl migrate log` lists them"),
+        (Goal(Direction.STAMP, "+1", purges=True), "name the revision: `shardctl migrate log` lists them"),
+    ],
+)
+def test_a_count_that_leads_the_wrong_way(project: Project, goal: Goal, hint: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        project.scripts().check(goal)
+    assert caught.value.hint == hint
 
 
 @pytest.mark.parametrize(
