@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 MOST_HINTS = 4
 """Of single shards: many have the same trouble, each with its own name in the hint."""
 
-_LEAVE_OUT = "`--exclude NAME` leaves a shard out"
+LEAVE_OUT = "`--exclude NAME` leaves a shard out"
 
 
 def failed_of(outcomes: Sequence[Outcome[Any]]) -> list[Outcome[Any]]:
@@ -72,7 +72,7 @@ def raise_failures(outcomes: Sequence[Outcome[Any]], *, done: str, is_read: bool
     if not failed:
         return
     message = f"{done} {len(outcomes) - len(failed)} of {len(outcomes)} shards"
-    hint = _LEAVE_OUT if is_read else f"{fix(failed)} and run the same command again; finished shards are skipped"
+    hint = LEAVE_OUT if is_read else f"{fix(failed)} and run the same command again; finished shards are skipped"
     raise one_error(message, failed, is_partial=len(failed) < len(outcomes), hint=hint)
 
 
@@ -85,7 +85,7 @@ def raise_unread(found: Sequence[Outcome[Any]]) -> None:
     failed = failed_of(found)
     if failed:
         message = f"{len(failed)} of {len(found)} shards could not be read"
-        raise one_error(message, failed, is_partial=len(failed) < len(found), hint=_LEAVE_OUT)
+        raise one_error(message, failed, is_partial=len(failed) < len(found), hint=LEAVE_OUT)
 
 
 def fix(failed: Sequence[Outcome[Any]]) -> str:

@@ -6,7 +6,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from shardctl.cli import diagnostics
-from shardctl.cli.failures import one_error
+from shardctl.cli.failures import LEAVE_OUT, one_error
 from shardctl.cli.migrate.audience import Audience
 from shardctl.cli.migrate.plan_view import emit_plan, say_plan
 from shardctl.cli.migrate.report import Report
@@ -108,5 +108,6 @@ def _raise_plan_problems(prepared: Prepared) -> None:
     if problems:
         # Nothing was to be done: what is refused is so whatever the other shards are.
         is_refused = all(isinstance(outcome.error, Refused) for outcome in problems)
+        hint = LEAVE_OUT if len(problems) < total else None
         message = f"{len(problems)} of {total} shards cannot be migrated"
-        raise one_error(message, problems, is_partial=len(problems) < total and not is_refused)
+        raise one_error(message, problems, is_partial=hint is not None and not is_refused, hint=hint)

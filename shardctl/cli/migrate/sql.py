@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shardctl.cli import diagnostics, output
-from shardctl.cli.failures import failed_of, one_error
+from shardctl.cli.failures import LEAVE_OUT, failed_of, one_error
 from shardctl.cli.migrate.request import Prepared
 from shardctl.cli.output import Format
 from shardctl.cli.progress import collect
@@ -40,7 +40,8 @@ def emit_scripts(prepared: Prepared, folder: Path | None, format_: Format) -> No
     failed = [*prepared.problems, *failed_of(outcomes)]
     if failed:
         message = f"no SQL for {len(failed)} of {len(plan.shards)} shards"
-        raise one_error(message, failed, is_partial=len(failed) < len(plan.shards))
+        is_partial = len(failed) < len(plan.shards)
+        raise one_error(message, failed, is_partial=is_partial, hint=LEAVE_OUT if is_partial else None)
 
 
 def _write(found: list[Script], folder: Path) -> dict[str, Path]:
