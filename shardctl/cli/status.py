@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 COLUMNS = ["shard", "revision", "behind", "standing", "last run", "when (UTC)", "note", "by"]
 SUMMARY = ["revision", "standing", "behind", "shards", "names"]
-OBJECT = ["shard", "state", "revisions", "standing", "behind", "pending", "last_run", "error"]
+OBJECT = ["shard", "state", "revisions", "standing", "behind", "pending", "last_run", "half_applied", "error"]
 
 MOST_ROWS = 40
 """More shards than this are summed up, unless each is asked for."""
@@ -67,6 +67,7 @@ def status(
         by_shard = {outcome.shard_id: outcome for outcome in found}
         output.emit(COLUMNS, [_row(live, by_shard.get(live.shard_id)) for live in selected], format_)
     if format_ is Format.TABLE:
+        _say_half_applied(found)
         _say_skew(found, scripts)
     raise_unread(found)
 
@@ -83,7 +84,7 @@ def _row(live: LiveShard, outcome: Outcome[ShardStatus] | None) -> list[object]:
         live.shard_id,
         str(revision) or None,
         behind_of(revision),
-        revision.standing.value,
+        "half-applied" if outcome.value.left else revision.standing.value,
         f"{last.direction} {last.revision} {last.outcome}" if last else None,
         moment(last) if last else None,
         _note(outcome.value),
@@ -129,7 +130,7 @@ def _object(live: LiveShard, outcome: Outcome[ShardStatus] | None, messages: dic
     if outcome is None or outcome.value is None:
         standing = _trouble(outcome) if outcome else "not asked"
         error = outcome.error.message if outcome and outcome.error else None
-        return [live.shard_id, live.shard.state.value, None, standing, None, None, None, error]
+        return [live.shard_id, live.shard.state.value, None, standing, None, None, None, None, error]
     revision = outcome.value.revision
     return [
         live.shard_id,
@@ -139,6 +140,7 @@ def _object(live: LiveShard, outcome: Outcome[ShardStatus] | None, messages: dic
         behind_of(revision),
         [{"revision": name, "message": messages[name]} for name in revision.pending] if behind_of(revision) else [],
         asdict(outcome.value.last) if outcome.value.last else None,
+        asdict(outcome.value.left) if outcome.value.left else None,
         outcome.value.problem or None,
     ]
 
@@ -179,6 +181,16 @@ def _say_exceptions(found: list[Outcome[ShardStatus]]) -> None:
                 else f"{moment(last)} by {last.who}"
             )
             diagnostics.say(f"{outcome.shard_id}: {text} {by}" + (f": {last.error}" if last.error else ""))
+
+
+def _say_half_applied(found: list[Outcome[ShardStatus]]) -> None:
+    """Say which revisions were left in the middle, and how they go on."""
+    for outcome in found:
+        left = outcome.value.left if outcome.value else None
+        if left is not None:
+            command = "migrate" if left.direction == "upgrade" else "migrate downgrade TARGET"
+            goes_on = "goes on behind it" if left.is_done else "goes on with it, if it can be done again"
+            diagnostics.say(f"{outcome.shard_id}: {left}; `shardctl {command} --shard {outcome.shard_id}` {goes_on}")
 
 
 def _say_skew(found: list[Outcome[ShardStatus]], scripts: Scripts) -> None:

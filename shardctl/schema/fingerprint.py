@@ -10,9 +10,8 @@ import hashlib
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
-from sqlalchemy import Connection, column, literal, select, table, union_all
+from sqlalchemy import Connection
 
 from shardctl.errors import ShardctlError, ShardError
 from shardctl.fleet import Fleet, LiveShard, Outcome
@@ -20,6 +19,7 @@ from shardctl.schema.catalogue import Objects, SchemaObject, catalogue_of
 from shardctl.schema.history import OWN_TABLES
 from shardctl.schema.revisions import DEFAULT_VERSION_TABLE, Scripts
 from shardctl.schema.run_env import version_table_of
+from shardctl.schema.status import read_versions
 from shardctl.schema.survey import Place, survey
 
 
@@ -93,12 +93,13 @@ def _read(
         for place in places
     }
     found = catalogue.read(connection, list(dict.fromkeys(schemas.values())))
+    is_schema = connection.dialect.name != "sqlite"
     versioned = {
-        shard_id: (schemas[shard_id], version_table)
+        shard_id: (schemas[shard_id] if is_schema else None, version_table)
         for shard_id, version_table in version_tables.items()
         if SchemaObject("table", version_table, "") in found.get(schemas[shard_id], {})
     }
-    revisions = _read_revisions(connection, versioned)
+    revisions = read_versions(connection, versioned)
     engine = "mariadb" if getattr(connection.dialect, "is_mariadb", False) else places[0].shard.backend.name
     read: dict[str, Fingerprint | ShardctlError] = {}
     for shard_id, schema in schemas.items():
@@ -106,24 +107,9 @@ def _read(
             read[shard_id] = ShardError(f"there is no schema `{schema}`", hint="`shardctl init` creates it")
             continue
         hidden = own_tables(fleet, shard_id) | {version_tables[shard_id]}
-        read[shard_id] = Fingerprint(
-            engine, _without(found[schema], hidden), tuple(sorted(revisions.get(shard_id, ())))
-        )
+        read[shard_id] = Fingerprint(engine, _without(found[schema], hidden), revisions.get(shard_id, ()))
     return read
 
 
 def _without(objects: Objects, tables: frozenset[str]) -> Objects:
     return {object_: definition for object_, definition in objects.items() if object_.table not in tables}
-
-
-def _read_revisions(connection: Connection, version_tables: Mapping[str, tuple[str, str]]) -> dict[str, list[str]]:
-    """Return what version tables say, given their schemas and names, in one statement."""
-    is_schema = connection.dialect.name != "sqlite"
-    revisions: dict[str, list[str]] = {}
-    selects: list[Any] = [
-        select(literal(shard_id), column("version_num")).select_from(table(name, schema=schema if is_schema else None))
-        for shard_id, (schema, name) in version_tables.items()
-    ]
-    for shard_id, revision in connection.execute(union_all(*selects)) if selects else ():
-        revisions.setdefault(shard_id, []).append(revision)
-    return revisions

@@ -124,7 +124,7 @@ def read_entries(
     """Return the entries of shards, oldest first, by the shards' names; none of a shard that has no history."""
     inventories = read_inventories(connection, places)
     readable = {shard_id: found for shard_id, found in inventories.items() if len(places) == 1 or not denies(found)}
-    present = with_history(places, readable)
+    present = with_table(places, readable)
     entries = _read(connection, present, lambda history: _of_runs(history, wanted)) if present else {}
     entries = _settled(connection, present, entries)
     return {
@@ -133,11 +133,13 @@ def read_entries(
     }
 
 
-def with_history(places: Iterable[Place], inventories: Mapping[str, Inventory | ShardctlError]) -> list[Place]:
-    """Return the places that have the history's table."""
+def with_table(
+    places: Iterable[Place], inventories: Mapping[str, Inventory | ShardctlError], name: str = HISTORY.name
+) -> list[Place]:
+    """Return the places that have a table of shardctl's own: the history's, or another."""
 
     def has(inventory: object) -> bool:
-        return isinstance(inventory, Inventory) and HISTORY.name in inventory.tables
+        return isinstance(inventory, Inventory) and name in inventory.tables
 
     return [place for place in places if has(inventories.get(place.shard.shard_id))]
 

@@ -11,11 +11,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from shardctl.errors import ShardctlError
 from shardctl.fleet import Fleet, LiveShard, Outcome
 from shardctl.fleet.live_shard import driver_line
-from shardctl.schema.history import HistoryEntry
+from shardctl.schema.half_applied import LeftRevision, read_left, still_left
+from shardctl.schema.history import JOURNAL, HistoryEntry
 from shardctl.schema.inventory import Inventory, read_inventories
 from shardctl.schema.revisions import Scripts, ShardRevision, Standing, standing_of
 from shardctl.schema.run_env import version_table_of
-from shardctl.schema.runs import as_text, denies, read_last_entries, with_history
+from shardctl.schema.runs import as_text, denies, read_last_entries, with_table
 from shardctl.schema.survey import Place, survey
 
 
@@ -26,6 +27,8 @@ class ShardStatus:
     revision: ShardRevision
     last: HistoryEntry | None = None
     """None: nothing that its history tells of."""
+    left: LeftRevision | None = None
+    """The revision that an earlier run left in the middle."""
     problem: str = ""
     """Why its history cannot be read."""
 
@@ -44,32 +47,35 @@ def read_status(
 
     def read(connection: Connection, places: Sequence[Place]) -> Mapping[str, ShardStatus | ShardctlError]:
         inventories, revisions = _read_revisions(connection, places, scripts)
-        present = with_history(places, inventories)
-        if len(places) == 1:
-            return {shard_id: _alone(connection, present, found) for shard_id, found in revisions.items()}
-        last = read_last_entries(connection, [place for place in present if not denies(inventories[_name(place)])])
-        return {
-            shard_id: found if isinstance(found, ShardctlError) else ShardStatus(found, last.get(shard_id))
-            for shard_id, found in revisions.items()
-            if not denies(inventories[shard_id])
-        }
+        is_alone = len(places) == 1
+        readable = [
+            place
+            for place in places
+            if (inventory := inventories.get(place.shard.shard_id)) is not None and (is_alone or not denies(inventory))
+        ]
+        left: dict[str, list[LeftRevision]] = {}
+        last: dict[str, HistoryEntry] = {}
+        problem = ""
+        try:
+            left = read_left(connection, with_table(readable, inventories, JOURNAL.name))
+            last = read_last_entries(connection, with_table(readable, inventories))
+        except SQLAlchemyError as error:
+            if not is_alone:
+                raise
+            problem = f"its history cannot be read: {driver_line(error)}"
+
+        def status_of(shard_id: str, found: ShardRevision | ShardctlError) -> ShardStatus | ShardctlError:
+            if isinstance(found, ShardctlError):
+                return found
+            entry = last.get(shard_id)
+            return ShardStatus(
+                found, entry, still_left(left.get(shard_id, ()), found.revisions, entry, scripts), problem
+            )
+
+        names = {place.shard.shard_id for place in readable}
+        return {shard_id: status_of(shard_id, found) for shard_id, found in revisions.items() if shard_id in names}
 
     return survey(fleet, shards, read, timeout_s=timeout_s)
-
-
-def _alone(
-    connection: Connection, present: Sequence[Place], found: ShardRevision | ShardctlError
-) -> ShardStatus | ShardctlError:
-    if isinstance(found, ShardctlError) or not present:
-        return found if isinstance(found, ShardctlError) else ShardStatus(found)
-    try:
-        return ShardStatus(found, next(iter(read_last_entries(connection, present).values()), None))
-    except SQLAlchemyError as error:
-        return ShardStatus(found, problem=f"its history cannot be read: {driver_line(error)}")
-
-
-def _name(place: Place) -> str:
-    return place.shard.shard_id
 
 
 def _read_revisions(
@@ -79,7 +85,7 @@ def _read_revisions(
     version_tables = {place.shard.shard_id: version_table_of(place.shard, scripts) for place in places}
     is_alone = len(places) == 1
     found: dict[str, ShardRevision | ShardctlError] = {}
-    versioned: list[Place] = []
+    versioned: dict[str, tuple[str | None, str]] = {}
     for place in places:
         shard_id = place.shard.shard_id
         inventory = inventories.get(shard_id)
@@ -90,23 +96,29 @@ def _read_revisions(
             if not inventory.has(version_table):
                 found[shard_id] = standing_of(scripts, (), inventory.tables, version_table)
             elif is_alone or version_table not in inventory.denied:
-                versioned.append(place)
-    for shard_id, revisions in _read_versions(connection, versioned, version_tables).items():
+                versioned[shard_id] = (place.schema, version_table)
+    for shard_id, revisions in read_versions(connection, versioned).items():
         inventory = inventories[shard_id]
         assert isinstance(inventory, Inventory)
         found[shard_id] = standing_of(scripts, revisions, inventory.tables, version_tables[shard_id])
     return inventories, found
 
 
-def _read_versions(
-    connection: Connection, places: Sequence[Place], version_tables: Mapping[str, str]
+def read_versions(
+    connection: Connection, version_tables: Mapping[str, tuple[str | None, str]]
 ) -> dict[str, tuple[str, ...]]:
-    """Return what version tables say: of all places in one statement."""
-    if not places:
+    """Return what version tables say, by the shards' names: of all in one statement.
+
+    Args:
+        connection: A connection that has all of them within reach.
+        version_tables: By shard, the schema (None: that of unqualified names) and the table's name.
+    """
+    if not version_tables:
         return {}
+    names = list(version_tables)
     statements = []
-    for index, place in enumerate(places):
-        versions = table(version_tables[place.shard.shard_id], column("version_num", String), schema=place.schema)
+    for index, (schema, name) in enumerate(version_tables.values()):
+        versions = table(name, column("version_num", String), schema=schema)
         statements.append(
             select(
                 literal(index, literal_execute=True).label("shard"),
@@ -114,9 +126,9 @@ def _read_versions(
             )
         )
     query = statements[0] if len(statements) == 1 else union_all(*statements)
-    found: dict[str, list[str]] = {place.shard.shard_id: [] for place in places}
+    found: dict[str, list[str]] = {name: [] for name in names}
     for index, revision in connection.execute(query):
-        found[places[index].shard.shard_id].append(revision)
+        found[names[index]].append(revision)
     return {shard_id: tuple(sorted(revisions)) for shard_id, revisions in found.items()}
 
 

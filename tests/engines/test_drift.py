@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import Engine, event
 
 from shardctl.fleet import Fleet
+from shardctl.schema.apply import upgrade
 from shardctl.schema.comparison import Drift, find_drift
 from shardctl.schema.create import init, plan_init
 from shardctl.schema.fingerprint import Fingerprint, read_fingerprints
@@ -19,6 +20,7 @@ from tests.fixtures.engines import Databases, server_url
 from tests.fixtures.projects import KINDS, Project, create_places, in_shard, place_shards
 
 NAMES = ["asia", "europe", "africa"]
+COLLATIONS = ["latin1_swedish_ci", "utf8mb4_unicode_ci", "utf8mb4_general_ci"]
 
 
 @pytest.fixture
@@ -68,6 +70,29 @@ def drift(fleet: Fleet, scripts: Scripts | None = None, against: str | None = No
     found = find_drift(fleet, read(fleet, scripts), scripts, against=against)
     assert [outcome.problem for outcome in found.failed] == []
     return found
+
+
+def test_databases_of_several_collations_are_read_together(project: Project, mysql: Databases) -> None:
+    project.write_env()
+    project.write_revision("r1", None, "pass")
+    place_shards(project, "mysql databases", mysql, NAMES)
+    fleet = project.open()
+    create_places(fleet, mysql)
+    for live, collation in zip(fleet.shards.values(), COLLATIONS, strict=True):
+        in_shard(live, f"alter database collate {collation}")
+        upgrade(live, project.scripts())
+    connections: list[object] = []
+
+    def count(*connected: object) -> None:
+        connections.append(connected)
+
+    event.listen(Engine, "do_connect", count)
+    try:
+        found = read(fleet, project.scripts())
+    finally:
+        event.remove(Engine, "do_connect", count)
+    assert {name: of.revisions for name, of in found.items()} == dict.fromkeys(NAMES, ("r1",))
+    assert len(connections) == 1
 
 
 def told(found: Drift) -> list[str]:

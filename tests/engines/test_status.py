@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,15 +15,25 @@ from sqlalchemy import Engine, create_engine, event, insert, make_url, text
 
 from shardctl.errors import ShardError, ShardUnreachable
 from shardctl.fleet import Fleet, Outcome
+from shardctl.schema.apply import upgrade
+from shardctl.schema.goals import Goal
+from shardctl.schema.half_applied import LeftRevision
 from shardctl.schema.history import HISTORY
 from shardctl.schema.locks import held
+from shardctl.schema.results import MigrationFailed
 from shardctl.schema.revisions import DEFAULT_VERSION_TABLE, Scripts, ShardRevision, Standing
 from shardctl.schema.run_env import shard_revision
 from shardctl.schema.status import ShardStatus, read_all_revisions, read_status
+from tests.fixtures.cli import Workspace
 from tests.fixtures.engines import Databases, server_url
 from tests.fixtures.projects import GENERIC_ENV, KINDS, Project, create_places, in_shard, place_shards
 
 NAMES = ["asia", "europe", "africa", "oceania", "arctic"]
+HALF = """
+op.create_table("cities", sa.Column("id", sa.Integer(), primary_key=True))
+op.create_index("ix", "cities", ["id"])
+op.execute("insert into nowhere values (1)")
+"""
 NOON = datetime.datetime(2026, 5, 4, 12, tzinfo=datetime.UTC)
 
 
@@ -254,7 +265,7 @@ def test_databases_of_one_mysql_server_are_read_together(project: Project, mysql
     fleet = project.open()
     create_places(fleet, mysql)
     for number, live in enumerate(fleet.shards.values()):  # as databases of one server may have been made
-        collation = ["latin1_swedish_ci", "utf8mb4_bin", "utf8mb4_general_ci"][number % 3]
+        collation = ["latin1_swedish_ci", "utf8mb4_unicode_ci", "utf8mb4_general_ci"][number % 3]
         in_shard(live, f"alter database collate {collation}")
     for name in NAMES:
         stamp(fleet, name, "r2")
@@ -265,6 +276,61 @@ def test_databases_of_one_mysql_server_are_read_together(project: Project, mysql
     assert {outcome.result.last is not None for outcome in found.values()} == {True}
     assert len(connections) == 1
     assert len([statement for statement in statements if "SELECT" in statement]) <= 3, statements
+
+
+def half_applied(project: Project, databases: Databases) -> Fleet:
+    """Return a fleet whose first two shards were left in the middle of `r2`, in databases of two collations."""
+    project.write_revision("r2", "r1", HALF)
+    place_shards(project, "mysql databases", databases, NAMES)
+    fleet = project.open()
+    create_places(fleet, databases)
+    for number, live in enumerate(fleet.shards.values()):
+        in_shard(live, f"alter database collate {['utf8mb4_unicode_ci', 'utf8mb4_general_ci'][number % 2]}")
+    for name in NAMES[:2]:
+        with pytest.raises(MigrationFailed):
+            upgrade(fleet.shards[name], project.scripts())
+    upgrade(fleet.shards[NAMES[2]], project.scripts(), Goal(target="r1"))
+    return fleet
+
+
+def test_a_revision_left_in_the_middle(project: Project, mysql: Databases) -> None:
+    fleet = half_applied(project, mysql)
+    asia, scripts = fleet.shards["asia"], project.scripts()
+    with counted_statements() as statements, counted_connections() as connections:
+        found = {name: outcome.result for name, outcome in status(fleet, scripts).items()}
+    assert len(connections) == 1
+    assert len([statement for statement in statements if "SELECT" in statement]) <= 4, statements
+    left = LeftRevision("upgrade", "r2", 2, is_done=True)
+    assert {name: of.left for name, of in found.items()} == dict.fromkeys(NAMES) | {"asia": left, "europe": left}
+    assert str(left) == "half-applied: revision `r2`, statement 2"
+    alone = next(read_status(fleet, [asia], scripts)).result
+    assert alone == found["asia"]
+
+    ran(fleet, "asia", "r2", "running")
+    with asia.connect(read_only=False) as connection, held(asia, connection):
+        assert status(fleet, scripts)["asia"].result.left is None  # it goes on
+    ran(fleet, "asia", "r2", "failed")
+    in_shard(asia, "update shardctl_journal set state = 'started' where statement = 2")
+    assert str(status(fleet, scripts)["asia"].result.left) == "half-applied: revision `r2`, statement 2"
+    in_shard(asia, "update alembic_version set version_num = 'r2'")  # finished by hand
+    assert status(fleet, scripts)["asia"].result.left is None
+
+
+@pytest.mark.slow
+def test_what_to_do_about_a_revision_left_in_the_middle(
+    project: Project, mysql: Databases, workspace: Workspace
+) -> None:
+    half_applied(project, mysql)
+    for arguments in ("status", "status --summary"):
+        said = workspace.shardctl(f"{arguments} --config {project.folder / 'shardctl.toml'}")
+        assert said.code == 0
+        assert (
+            "asia: half-applied: revision `r2`, statement 2; `shardctl migrate --shard asia` goes on behind it\n"
+        ) in said.stderr
+    said = workspace.shardctl(f"status --format json --config {project.folder / 'shardctl.toml'}")
+    rows = {row["shard"]: row["half_applied"] for row in json.loads(said.stdout)["rows"]}
+    left = {"direction": "upgrade", "revision": "r2", "statement": 2, "is_done": True}
+    assert rows == dict.fromkeys(NAMES) | {"asia": left, "europe": left}
 
 
 def test_other_logins_are_read_on_their_own(project: Project, postgresql: Databases) -> None:
