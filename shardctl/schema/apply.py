@@ -20,6 +20,7 @@ from shardctl.schema.fitness import refuse_changed, refuse_unfit
 from shardctl.schema.goals import UPGRADE_TO_HEAD, Goal
 from shardctl.schema.history import Scribe
 from shardctl.schema.limits import Terms
+from shardctl.schema.printed import apart
 from shardctl.schema.results import MigrationResult, failure
 from shardctl.schema.revisions import Scripts, read_revisions, read_standing
 from shardctl.schema.run_env import check_place, check_steady, version_table_of
@@ -65,7 +66,7 @@ def upgrade(
         goal,
         terms or Terms(),
         stop or threading.Event(),
-        on_event or (lambda event: None),
+        apart(on_event or events.write_printed),
         Scribe(run_id or uuid.uuid4().hex, goal.direction),
     )
     with shard.connect(read_only=False) as connection:

@@ -5,6 +5,7 @@ Given to `on_event` from the threads that do the work: what takes events has to 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -72,6 +73,13 @@ class Retried(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Printed(Event):
+    """env.py or a revision has printed a line."""
+
+    line: str
+
+
+@dataclass(frozen=True, slots=True)
 class HistoryNotKept(Event):
     """The shard's run history cannot be written, and the run goes on without it."""
 
@@ -79,3 +87,9 @@ class HistoryNotKept(Event):
 
 
 OnEvent = Callable[[Event], None]
+
+
+def write_printed(event: object) -> None:
+    """Listen where nobody else does: write what is printed to standard error, behind the shard's name."""
+    if isinstance(event, Printed):
+        sys.stderr.write(f"{event.shard_id}: {event.line}\n")

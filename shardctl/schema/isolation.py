@@ -28,7 +28,7 @@ from shardctl.fleet.backends.sqlite import database_file
 from shardctl.fleet.engines import silence_pools
 from shardctl.fleet.fan_out import run_one
 from shardctl.schema.apply import upgrade
-from shardctl.schema.events import Event, OnEvent, RevisionFinished, RevisionStarted
+from shardctl.schema.events import Event, OnEvent, Printed, RevisionFinished, RevisionStarted
 from shardctl.schema.goals import UPGRADE_TO_HEAD, Goal
 from shardctl.schema.results import MigrationResult, failure
 from shardctl.schema.revisions import Scripts, load_scripts, read_revisions
@@ -92,7 +92,7 @@ class Isolation:
                 _send(child.stdin, request)
                 for thread in helpers:
                     thread.start()
-                answer = _Answer(on_event)
+                answer = _Answer(on_event or self._pass_on_printed)
                 answer.read_all(child.stdout)
                 child.wait()
             finally:
@@ -104,6 +104,10 @@ class Isolation:
             return _result(answer.value)
         raise _died(shard, scripts, child.returncode, answer.revision, options.get("expected") or ())
 
+    def _pass_on_printed(self, event: Event) -> None:
+        if isinstance(event, Printed):
+            self.on_line(event.shard_id, event.line)
+
     def _pass_on_lines(self, shard_id: str, stderr: IO[bytes]) -> None:
         for line in stderr:
             self.on_line(shard_id, line.decode(errors="replace").rstrip("\n"))
@@ -113,7 +117,7 @@ class Isolation:
 class _Answer:
     """What a child has said so far."""
 
-    on_event: OnEvent | None
+    on_event: OnEvent
     value: Any = None
     revision: str | None = None
     """The revision that runs, as far as events tell."""
@@ -133,8 +137,7 @@ class _Answer:
     def _note(self, event: Event) -> None:
         if isinstance(event, RevisionStarted | RevisionFinished):
             self.revision = event.revision if isinstance(event, RevisionStarted) else None
-        if self.on_event is not None:
-            self.on_event(event)
+        self.on_event(event)
 
 
 def _start() -> subprocess.Popen[bytes]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from shardctl.fleet import Fleet, LiveShard, Outcome
 from shardctl.fleet.fan_out import MAX_JOBS, run_one
 from shardctl.schema.apply import upgrade
-from shardctl.schema.events import Event
+from shardctl.schema.events import Event, write_printed
 from shardctl.schema.limits import Terms
 from shardctl.schema.plan import MigrationPlan, ShardPlan
 from shardctl.schema.proxies import context_local_proxies
@@ -111,7 +111,7 @@ class Rollout:
         self._scripts = scripts
         self._policy = policy or Policy()
         self._gate = gate
-        self._tell: OnRunEvent = on_event or (lambda event: None)
+        self._tell: OnRunEvent = on_event or write_printed
         self._watch = Watch(on_wait)
         self._upgrade_one = upgrade_one
         self._lock = threading.Lock()

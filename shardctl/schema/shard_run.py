@@ -24,6 +24,7 @@ from shardctl.schema.history import FAILED, HISTORY, INTERRUPTED, JOURNAL, Scrib
 from shardctl.schema.journal import HalfApplied, Journal
 from shardctl.schema.limits import Terms, is_lock_timeout, pause_s, set_limits
 from shardctl.schema.locks import held
+from shardctl.schema.printed import printed_to
 from shardctl.schema.revisions import Scripts, ShardRevision
 from shardctl.schema.run_env import run_env
 from shardctl.schema.shard_environment import Progress
@@ -136,8 +137,10 @@ class ShardRun:
 
     def run_env(self, connection: Connection) -> Progress:
         """Run env.py, again where it only had to wait for others."""
+        shard_id, tell = self.shard.shard_id, self.tell
         while True:
-            progress = run_env(self.shard, self.scripts, connection, self)
+            with printed_to(lambda line: tell(events.Printed(shard_id, line))):
+                progress = run_env(self.shard, self.scripts, connection, self)
             if not self._is_worth_another(progress) or connection.closed or connection.invalidated:
                 return progress
             connection.rollback()

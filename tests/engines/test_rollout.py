@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from shardctl.errors import Refused
 from shardctl.fleet import Fleet
-from shardctl.schema.events import Event, RevisionFinished, RevisionStarted
+from shardctl.schema.events import Event, Printed, RevisionFinished, RevisionStarted
 from shardctl.schema.goals import Direction, Goal
 from shardctl.schema.plan import size_of, survey_sizes
 from shardctl.schema.rollout import Policy, Rollout, ShardFinished, ShardStarted, WaveStarted
@@ -229,6 +230,38 @@ def test_a_shard_without_so_many_revisions_ahead_is_refused_before_anything_runs
         "n3": ("r2",),
         "n4": ("r2",),
     }
+
+
+def test_what_revisions_print_is_told_by_line_with_the_shard(
+    fleet: Fleet, project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    body = """
+import sys, time
+from alembic import context
+name = context.config.attributes["shard"]
+for number in range(20):
+    print(name, end=" ", flush=True)
+    time.sleep(0.001)
+    print(number, file=sys.stdout if number % 2 else sys.stderr)
+print("the end", end="")
+"""
+    project.write_revision("r1", None, body)
+    lines: dict[str, list[str]] = {name: [] for name in NAMES}
+
+    def tell(event: object) -> None:
+        if isinstance(event, Printed):
+            sys.stdout.write("told\n")  # which is not told again
+            lines[event.shard_id].append(event.line)
+
+    outcomes = list(migrate_fleet(fleet, project.scripts(), goal=Goal(target="r1"), on_event=tell))
+    assert [outcome.problem for outcome in outcomes if not outcome.is_ok] == []
+    assert lines == {name: [*(f"{name} {number}" for number in range(20)), "the end"] for name in NAMES}
+    captured = capsys.readouterr()
+    assert (captured.out.splitlines(), captured.err) == (["told"] * 5 * 21, "")
+    project.write_revision("r2", "r1", "print('and more')")
+    assert all(outcome.is_ok for outcome in migrate_fleet(fleet, project.scripts()))
+    captured = capsys.readouterr()
+    assert (captured.out, sorted(captured.err.splitlines())) == ("", [f"{name}: and more" for name in NAMES])
 
 
 def test_sizes(fleet: Fleet, project: Project) -> None:

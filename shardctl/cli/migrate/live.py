@@ -111,6 +111,8 @@ class Lines:
                 if shard_id in self._lines:
                     self._shards.remove_task(self._lines.pop(shard_id))
                     self._bar.advance(self._all_shards)
+            case events.Printed():
+                diagnostics.say(f"{event.shard_id}: {event.line}")
             case _:
                 note = noteworthy(event)
                 if note is not None:

@@ -37,7 +37,7 @@ class Record:
 
 def noteworthy(event: RunEvent) -> str | None:
     """Return a line for an event that is out of the ordinary."""
-    from shardctl.schema.events import HistoryNotKept, LockWaited, Retried, RevisionResumed
+    from shardctl.schema.events import HistoryNotKept, LockWaited, Printed, Retried, RevisionResumed
 
     match event:
         case LockWaited():
@@ -49,6 +49,8 @@ def noteworthy(event: RunEvent) -> str | None:
         case RevisionResumed():
             statements = "first statement" if event.statements == 1 else f"{event.statements} finished statements"
             return f"{event.shard_id}: `{event.revision}` goes on behind its {statements}"
+        case Printed():
+            return f"{event.shard_id}: {event.line}"
         case HistoryNotKept():
             return f"{event.shard_id}: note: its history is not kept: {event.reason}"
     return None
