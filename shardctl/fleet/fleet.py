@@ -83,14 +83,18 @@ class Fleet:
         *,
         timeout_s: float | None = None,
         jobs: int = MAX_JOBS,
+        connections: int = 1,
         may_start: Callable[[], bool] | None = None,
         before_cancel: Callable[[], None] | None = None,
     ) -> Generator[Outcome[T], None, None]:
-        """Run a function on shards (None: on all), and yield the outcomes as they come; see `fan_out`."""
+        """Run a function on shards (None: on all), and yield the outcomes as they come; see `fan_out`.
+
+        Each shard has that many `connections` at one time; all of a server's are within its budget.
+        """
         return fan_out(
             self.shards.values() if shards is None else shards,
             run,
-            per_server=self.shard_map.connections_per_server,
+            per_server=max(1, self.shard_map.connections_per_server // connections),
             timeout_s=timeout_s,
             jobs=jobs,
             may_start=may_start,

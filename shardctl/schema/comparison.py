@@ -19,6 +19,7 @@ from shardctl.schema.fingerprint import Fingerprint, own_tables
 from shardctl.schema.mend import mending_sql
 from shardctl.schema.model_findings import findings_of
 from shardctl.schema.revisions import Scripts
+from shardctl.schema.run_env import connections_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +171,7 @@ def _compare_classes(
         outcomes = fleet.fan_out(
             lambda live: compare_with_models(live, fingerprints[live.shard_id], scripts, meant),
             [fleet.shard(shard_id) for shard_id in classes],
+            connections=connections_of(scripts),
         )
         order = list(classes)
         return sorted(outcomes, key=lambda outcome: order.index(outcome.shard_id))

@@ -27,7 +27,7 @@ from shardctl.schema.apply import upgrade
 from shardctl.schema.fitness import adopt_command, counted, refuse_unfit
 from shardctl.schema.proxies import context_local_proxies
 from shardctl.schema.revisions import Scripts, ShardRevision, Standing
-from shardctl.schema.run_env import shard_revision
+from shardctl.schema.run_env import connections_of, shard_revision
 from shardctl.schema.watch import OnWait, Watch
 
 T = TypeVar("T")
@@ -103,14 +103,14 @@ def init(
     jobs: int = MAX_JOBS,
     on_wait: OnWait | None = None,
 ) -> Generator[Outcome[InitResult], None, None]:
-    """Create what shards lack, several at a time, and yield the outcomes as they come; closing it is as for `migrate`.
+    """Create what shards lack, several at a time, and yield the outcomes as they come; closing is as for a `Rollout`.
 
     Args:
         fleet: The shards' fleet.
         shards: The shards.
         plan: Where the tables come from.
         jobs: Shards at work at one time.
-        on_wait: As for `migrate`.
+        on_wait: As for a `Rollout`.
     """
     if plan.scripts is not None:
         context_local_proxies()
@@ -120,7 +120,9 @@ def init(
         with watch.at_work(shard):
             return init_shard(shard, plan, stop=watch.stop)
 
-    outcomes = fleet.fan_out(run, shards, jobs=jobs, before_cancel=watch.stop.set)
+    outcomes = fleet.fan_out(
+        run, shards, jobs=jobs, connections=connections_of(plan.scripts), before_cancel=watch.stop.set
+    )
     try:
         yield from outcomes
     finally:

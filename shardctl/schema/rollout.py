@@ -17,6 +17,7 @@ from shardctl.schema.plan import MigrationPlan, ShardPlan
 from shardctl.schema.proxies import context_local_proxies
 from shardctl.schema.results import MigrationResult
 from shardctl.schema.revisions import Scripts
+from shardctl.schema.run_env import connections_of
 from shardctl.schema.watch import OnWait, Watch
 from shardctl.schema.waves import Wave
 
@@ -169,7 +170,12 @@ class Rollout:
         shards = [self._fleet.shards[shard_id] for shard_id in wave.shard_ids]
         stop = self._watch.stop.set  # before statements are cancelled: no shard may go on to its next revision
         outcomes = self._fleet.fan_out(
-            self._run, shards, jobs=self._policy.jobs, may_start=lambda: self.may_go_on, before_cancel=stop
+            self._run,
+            shards,
+            jobs=self._policy.jobs,
+            may_start=lambda: self.may_go_on,
+            before_cancel=stop,
+            connections=connections_of(self._scripts),
         )
         is_over = False
         try:

@@ -36,6 +36,7 @@ from shardctl.schema.transactions import whole_revisions
 
 _MAKES_ASYNC_ENGINES = re.compile(r"\basync_engine_from_config\b|\bcreate_async_engine\b")
 _ASYNC_DRIVERS = {"sqlite": ["aiosqlite"], "mysql": ["aiomysql", "asyncmy"], "mariadb": ["aiomysql", "asyncmy"]}
+_TAKES_CONNECTION = re.compile(r"\battributes\b|\bshardctl\b")
 _NAMES_VERSION_TABLE = re.compile(r"\bversion_table\b|\*\*")
 
 
@@ -93,6 +94,14 @@ def _explained(error: BaseException, shard: LiveShard, scripts: Scripts) -> Base
         drivers = " or ".join(_ASYNC_DRIVERS.get(shard.engine.url.get_backend_name(), ["psycopg"]))
         return ShardError(reason, hint=f"env.py makes an asynchronous engine: pip install {drivers}")
     return error
+
+
+def connections_of(scripts: Scripts | None) -> int:
+    """Return how many connections a shard has while env.py runs: one that does not take ours opens its own."""
+    if scripts is None:
+        return 1
+    text = (scripts.folder / "env.py").read_text(encoding="utf-8", errors="replace")
+    return 1 if _TAKES_CONNECTION.search(text) else 2
 
 
 def version_table_of(shard: LiveShard, scripts: Scripts) -> str:

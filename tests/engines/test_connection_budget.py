@@ -17,7 +17,7 @@ from shardctl.schema.create import init, plan_init
 from shardctl.schema.revisions import load_scripts
 from shardctl.topology.model import FollowingTable, Shard, ShardedTable, ShardMap
 from shardctl.topology.strategies import Lookup
-from tests.fixtures.projects import migrate_fleet
+from tests.fixtures.projects import Project, migrate_fleet
 
 ROOT = Path(__file__).parents[2]
 SHARDS = 40
@@ -84,3 +84,22 @@ def test_no_command_exceeds_the_budget(databases):
     assert search.failed == []
     assert len(numbers) > 3 * SHARDS
     assert 1 < max(numbers) <= BUDGET
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("databases", ["postgresql", "mysql"], indirect=True)
+def test_the_connections_that_env_py_opens_itself_are_within_the_budget(databases, tmp_path):
+    project = Project(tmp_path)
+    project.write_env()  # Alembic's own template, which makes an engine
+    project.write_revision("r1", None, "import time\ntime.sleep(0.05)")
+    scripts = project.scripts()
+    with make_fleet(databases) as fleet:
+        shards = list(fleet.shards.values())
+        made = list(init(fleet, shards[::2], plan_init(fleet, scripts, schemas_only=True)))
+        with counting() as numbers:
+            made += init(fleet, shards[1::2], plan_init(fleet, scripts))
+            migrated = list(migrate_fleet(fleet, scripts))
+
+    assert [outcome.problem for outcome in [*made, *migrated] if not outcome.is_ok] == []
+    assert len(numbers) > 2 * SHARDS
+    assert max(numbers) == BUDGET
