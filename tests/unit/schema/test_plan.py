@@ -132,7 +132,7 @@ def test_branches_labels_and_merges(project: Project) -> None:
     second.write_text(second.read_text().replace("down_revision = 'r2'", "down_revision = 'r2'\nbranch_labels = 'b'"))
     with pytest.raises(ConfigError, match="2 heads: `b1`, `r3`") as caught:
         plan(project, asia="r1")
-    assert "`--to heads`" in str(caught.value.hint)
+    assert "`shardctl migrate --to heads`" in str(caught.value.hint)
     assert plan(project, Goal(target="heads"), asia="r1").shards["asia"].after == ("b1", "r3")
     assert plan(project, Goal(target="b@head"), asia="r2").shards["asia"].after == ("b1",)
 
