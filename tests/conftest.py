@@ -1,6 +1,10 @@
 """Pins what the terminal libraries read when they are imported; the fixtures are in tests/fixtures."""
 
 import os
+import signal
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what runs in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 os.environ.update(COLUMNS="120", TERM="dumb", NO_COLOR="1")
 for variable in ("FORCE_COLOR", "GITHUB_ACTIONS", "PY_COLORS", "TERMINAL_WIDTH", "SHARDCTL_CONFIG", "SHARDCTL_APP"):

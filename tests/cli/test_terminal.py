@@ -196,7 +196,10 @@ def interrupt(process: subprocess.Popen[bytes], workspace: Workspace, *, when: s
         time.sleep(0.02)
     time.sleep(0.3)  # the statement has to be on its way
     process.send_signal(signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=30)
+    try:
+        stdout, stderr = process.communicate(timeout=30)
+    finally:
+        process.kill()
     ended = Ended(stdout.decode(), stderr.decode(), process.returncode)
     check_manners(ended)
     return ended
