@@ -27,8 +27,9 @@ class PlainOptions:
         """Return the parameters."""
         parameters = super().get_params(ctx)  # type: ignore[misc]
         for parameter in parameters:
-            if "get_runtime_param" not in vars(parameter):
-                parameter.get_runtime_param = partial(_Plain, parameter.get_runtime_param)
+            by_typer = getattr(parameter, "get_runtime_param", None)  # another Typer may read values in another way
+            if by_typer is not None and "get_runtime_param" not in vars(parameter):
+                parameter.get_runtime_param = partial(_Plain, by_typer)
         return parameters
 
 

@@ -3,7 +3,9 @@
 from shardctl.query.holders import online
 from shardctl.query.names import class_statement
 from shardctl.query.overview import count_rows
-from shardctl.query.run import QueryResult, QueryRows, models_of, plan_for, run_query, stream_query
+from shardctl.query.question import models_of
+from shardctl.query.results import QueryResult, QueryRows
+from shardctl.query.run import plan_for, run_query, stream_query
 
 __all__ = [
     "QueryResult",

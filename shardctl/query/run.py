@@ -2,51 +2,20 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Generator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from sqlglot import exp
-
-from shardctl.errors import ConfigError, QueryRefused, ShardError, nearest_name
-from shardctl.query.direct import plan_direct
-from shardctl.query.engines import Row
-from shardctl.query.engines.values import run_as_written
-from shardctl.query.gather import gather
-from shardctl.query.here.kinds import NotListed
+from shardctl.errors import QueryRefused, ShardError
 from shardctl.query.here.place import MEMORY_LIMIT
-from shardctl.query.holders import Holders, online
-from shardctl.query.merge import RowMerge
-from shardctl.query.names import class_tables, resolve_classes
-from shardctl.query.parse import parse
-from shardctl.query.plan import QueryPlan, Route, columns_sql, plan_query
-from shardctl.query.pull.prepare import plan_gathering
-from shardctl.query.pull.run import gathering_place, pull, pull_here
-from shardctl.query.refusals import REFUSALS
-from shardctl.query.scan import TooManyRows, run_on, scan
-from shardctl.query.stream import NotStreamed, Stream
+from shardctl.query.plan import QueryPlan
+from shardctl.query.question import Question
+from shardctl.query.results import QueryResult, QueryRows
+from shardctl.query.stream import NotStreamed
 
 if TYPE_CHECKING:
     from shardctl.fleet import Fleet, LiveShard
-    from shardctl.fleet.models import Models
 
 MAX_ROWS_PULLED = 1_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class QueryResult:
-    """One answer, and where it came from."""
-
-    columns: tuple[str, ...]
-    rows: list[Row]
-    shard_ids: tuple[str, ...]
-    """The shards that were asked."""
-    seconds: float
-    plan: QueryPlan
-    rows_pulled: int = 0
-    """Rows that were brought to one place for it; 0 where the shards' answers were merged."""
 
 
 def run_query(
@@ -80,23 +49,12 @@ def run_query(
         Refused: A shard that has to be asked is declared offline.
         ShardError: A shard failed; every shard that did is named.
     """
-    asking = _Asking(fleet, sql, shards, timeout_s, everywhere=everywhere, memory_limit=memory_limit)
+    asking = Question(fleet, sql, shards, timeout_s, everywhere=everywhere, memory_limit=memory_limit)
     try:
         return asking.answer(with_shard=with_shard, max_rows=max_rows, max_rows_pulled=max_rows_pulled)
     except ShardError as error:
         error.hint = error.hint or asking.nearest_table()
         raise
-
-
-@dataclass(frozen=True, slots=True)
-class QueryRows:
-    """One answer whose rows come as they are read."""
-
-    columns: tuple[str, ...]
-    rows: Generator[Row, None, None]
-    """To be read to the end; closing it cancels what still runs. An error may come in place of any row."""
-    shard_ids: tuple[str, ...]
-    plan: QueryPlan
 
 
 def stream_query(
@@ -127,7 +85,7 @@ def stream_query(
         QueryRefused: As by `run_query`.
         ShardError: As by `run_query`; also by the rows.
     """
-    asking = _Asking(fleet, sql, shards, timeout_s, everywhere=everywhere)
+    asking = Question(fleet, sql, shards, timeout_s, everywhere=everywhere)
     try:
         streamed = asking.streamed(with_shard=with_shard)
     except (NotStreamed, QueryRefused):
@@ -162,162 +120,4 @@ def plan_for(
     Raises:
         QueryRefused: As `run_query`.
     """
-    return _Asking(fleet, sql, shards, timeout_s, everywhere=everywhere).plan()
-
-
-class _Asking:
-    """One statement, resolved for the shards that were chosen."""
-
-    def __init__(
-        self,
-        fleet: Fleet,
-        sql: str,
-        shards: Sequence[LiveShard],
-        timeout_s: float | None,
-        *,
-        everywhere: bool,
-        memory_limit: str = MEMORY_LIMIT,
-    ) -> None:
-        if not shards:
-            raise QueryRefused("no shards were chosen")
-        self._fleet = fleet
-        self._shards = shards
-        self._timeout_s = timeout_s
-        self._memory_limit = memory_limit
-        self._started = time.monotonic()
-        self._models = models_of(fleet)
-        self._engines = frozenset(shard.backend.name for shard in shards)
-        self._statement = resolve_classes(
-            parse(sql, shards[0].backend.name), class_tables(self._models), is_mixed=len(self._engines) > 1
-        )
-        for engine in self._engines - {self._statement.engine}:
-            parse(self._statement.sql, engine)
-        self._holders = Holders(fleet, self._models, self._statement, shards, everywhere=everywhere)
-
-    def plan(self, *, directly: bool = True) -> QueryPlan:
-        """Plan to run the statement on the one shard that has its rows, or else to merge, or else to gather."""
-        one = self._holders.one() if directly and len(self._engines) == 1 else None
-        pruned = None if one is None else self._holders.pruned([one.shard_id])
-        if one is not None and pruned is not None:
-            shapes = {key: table.shape for key, table in self._holders.tables.items()}
-            with suppress(QueryRefused):
-                return plan_direct(self._statement, one.shard_id, shapes, pruned)
-        try:
-            return self._plan_to_merge()
-        except QueryRefused as refusal:
-            return self.plan_to_gather(refusal)
-
-    def answer(self, *, with_shard: bool, max_rows: int | None, max_rows_pulled: int) -> QueryResult:
-        """Run the statement by its plan, and by the next best one where only the shards could show what is wrong."""
-        plan = self.plan()
-        if plan.is_by_key:
-            try:
-                return self.merged(plan, with_shard=with_shard, max_rows=max_rows)
-            except TooManyRows:
-                raise
-            except QueryRefused:  # a function or a view: the other routes say more of it, or can do without
-                plan = self.plan(directly=False)
-        if plan.route is Route.GATHER:
-            return self.gathered(plan, max_rows_pulled, with_shard=with_shard)
-        try:
-            return self.merged(plan, with_shard=with_shard, max_rows=max_rows)
-        except TooManyRows:
-            raise
-        except QueryRefused as refusal:
-            if plan.route is Route.DIRECT:
-                raise
-            try:
-                return self.gathered(self.plan_to_gather(refusal), max_rows_pulled, with_shard=with_shard)
-            except TooManyRows:
-                raise
-            except QueryRefused:
-                raise refusal from None
-
-    def _plan_to_merge(self) -> QueryPlan:
-        shards = self._holders.together() if len(self._shards) > 1 else online(self._shards)
-        ids = [shard.shard_id for shard in shards]
-        pruned = self._holders.pruned(ids) if len(self._shards) > 1 else None
-        probe = columns_sql(self._statement) if len(shards) > 1 or pruned is not None else None
-        return plan_query(
-            self._statement,
-            ids,
-            colocation=self._holders.colocation,
-            input_columns=self._columns(shards[0], probe) if probe is not None else None,
-            engines=self._engines,
-            pruned=pruned,
-        )
-
-    def plan_to_gather(self, refusal: QueryRefused, not_here: NotListed | None = None) -> QueryPlan:
-        """Plan to gather what the refusal says cannot be merged."""
-        if len(self._engines) > 1:
-            raise refusal
-        return plan_gathering(
-            self._fleet, self._statement, self._holders, refusal, timeout_s=self._timeout_s, not_here=not_here
-        )
-
-    def merged(self, plan: QueryPlan, *, with_shard: bool, max_rows: int | None) -> QueryResult:
-        answers = scan(self._fleet, plan, self._asked(plan), timeout_s=self._timeout_s, max_rows=max_rows)
-        columns, rows = gather(plan, answers, with_shard=with_shard)
-        return QueryResult(columns, rows, plan.shard_ids, time.monotonic() - self._started, plan)
-
-    def streamed(self, *, with_shard: bool) -> QueryRows:
-        plan = self.plan()
-        if not isinstance(self._statement.tree, exp.Query) or not isinstance(plan.merge, RowMerge | None):
-            raise NotStreamed
-        if plan.route is Route.GATHER:
-            raise NotStreamed
-        stream = Stream(self._fleet, plan, self._asked(plan), timeout_s=self._timeout_s, with_shard=with_shard)
-        return QueryRows(stream.columns, stream.rows, plan.shard_ids, plan)
-
-    def gathered(self, plan: QueryPlan, max_rows: int, *, with_shard: bool) -> QueryResult:
-        if with_shard:
-            REFUSALS["shard column"].refuse()
-        asked = self._asked(plan)
-        assert plan.gathering is not None
-        if plan.gathering.here is not None:
-            try:
-                pulled = pull_here(
-                    self._fleet,
-                    plan,
-                    asked,
-                    timeout_s=self._timeout_s,
-                    max_rows=max_rows,
-                    memory_limit=self._memory_limit,
-                )
-            except NotListed as not_here:  # what only the rows could show
-                refusal = QueryRefused(plan.reason.removeprefix("not merged: "))
-                return self.gathered(self.plan_to_gather(refusal, not_here), max_rows, with_shard=False)
-        else:
-            place = gathering_place(self._fleet, plan.engine)
-            assert place is not None
-            pulled = pull(self._fleet, plan, asked, place, timeout_s=self._timeout_s, max_rows=max_rows)
-        seconds = time.monotonic() - self._started
-        return QueryResult(pulled.columns, pulled.rows, plan.shard_ids, seconds, plan, pulled.rows_pulled)
-
-    def nearest_table(self) -> str | None:
-        """Return a hint for the first table of a statement that the models do not know."""
-        known = [] if self._models is None else [*self._models.mappers, *self._models.tables]
-        unknown = [table.name for table in self._statement.tables if table.name not in known]
-        nearest = nearest_name(unknown[0], known) if unknown else None
-        return None if nearest is None else f"did you mean `{nearest}`?"
-
-    def _asked(self, plan: QueryPlan) -> list[LiveShard]:
-        return [shard for shard in self._shards if shard.shard_id in plan.shard_ids]
-
-    def _columns(self, shard: LiveShard, sql: str) -> frozenset[str]:
-        def read(shard: LiveShard) -> frozenset[str]:
-            with shard.connect(read_only=True) as connection:
-                names = run_as_written(connection, sql).keys()
-                return frozenset(name.lower() for name in names)
-
-        return run_on(self._fleet, [shard], read, timeout_s=self._timeout_s)[0]
-
-
-def models_of(fleet: Fleet) -> Models | None:
-    """Return the fleet's models, or None if it has none: queries work without."""
-    if not fleet.shard_map.models and fleet._models is None:  # to tell none from broken ones
-        return None
-    try:
-        return fleet.models
-    except ConfigError:
-        return None
+    return Question(fleet, sql, shards, timeout_s, everywhere=everywhere).plan()
