@@ -104,8 +104,9 @@ def of_row(sql: str, number: int) -> str:
 def test_every_entry_of_the_list_has_a_case_that_passes(made: Any) -> None:
     engine, fleet, one = made
     proven: set[str] = set()
-    for _, sql in all_cases(engine):
-        same(fleet, one, of_row(sql, 0), set())
+    for i, (_, sql) in enumerate(all_cases(engine)):
+        if i % 5 == 0:  # without a row
+            same(fleet, one, of_row(sql, 0), set())
         if not same(fleet, one, sql, proven):  # one value may fail for all
             for number in range(1, ROWS + 1):
                 same(fleet, one, of_row(sql, number), proven)
