@@ -100,8 +100,7 @@ def connections_of(scripts: Scripts | None) -> int:
     """Return how many connections a shard has while env.py runs: one that does not take ours opens its own."""
     if scripts is None:
         return 1
-    text = (scripts.folder / "env.py").read_text(encoding="utf-8", errors="replace")
-    return 1 if _TAKES_CONNECTION.search(text) else 2
+    return 1 if _TAKES_CONNECTION.search(scripts.env_py) else 2
 
 
 def version_table_of(shard: LiveShard, scripts: Scripts) -> str:

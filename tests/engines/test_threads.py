@@ -14,11 +14,29 @@ from shardctl.schema.results import MigrationResult
 from shardctl.schema.revisions import Scripts
 from tests.fixtures.engines import Databases, server_url
 from tests.fixtures.histories import busy_history, run_stock, state_of, write_history
-from tests.fixtures.projects import Project, create_places, migrate_fleet, place_shards
+from tests.fixtures.projects import GENERIC_ENV, Project, create_places, migrate_fleet, place_shards
 
 JOBS = 32
 KINDS = ("sqlite files", "sqlite attached", "postgresql schemas", "mysql databases")
 SEED = 3
+
+SHARING_ENV = """
+from alembic import context
+from sqlalchemy import NullPool, create_engine
+
+
+def run(connection):
+    context.configure(connection=connection)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+if context.config.attributes.get("connection") is not None:
+    run(context.config.attributes["connection"])
+else:
+    with create_engine(context.config.get_main_option("sqlalchemy.url"), poolclass=NullPool).connect() as connection:
+        run(connection)
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +70,9 @@ class Twins:
         databases = Databases(self.engine, folder)
         self.databases.append(databases)
         project = Project(folder, more=f"connections_per_server = {JOBS}")
-        project.write_env()
+        # Sixty shards have their one connection each: others run on the server too, and it has a hundred.
+        is_many = len(self.names) > 10 and self.engine != "sqlite"
+        project.write_env(SHARING_ENV if is_many else GENERIC_ENV)
         place_shards(project, self.kind, databases, self.names)
         if self.kind == "sqlite attached":
             for name, entry in project.shards.items():
