@@ -198,6 +198,7 @@ class Asking:
                     timeout_s=self.timeout_s,
                     max_rows_pulled=self.max_rows_pulled,
                     everywhere=self.everywhere,
+                    memory_limit=self.memory_limit,
                 )
             with output.into(self.file), closing(counted(result.rows)) as rows:
                 output.emit(result.columns, rows, Format(self.format))

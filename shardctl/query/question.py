@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from sqlglot import exp
@@ -61,8 +62,12 @@ class Question:
             parse(self._statement.sql, engine)
         self._holders = Holders(fleet, self._models, self._statement, shards, everywhere=everywhere)
 
-    def plan(self, *, directly: bool = True) -> QueryPlan:
-        """Plan to run the statement on the one shard that has its rows, or else to merge, or else to gather."""
+    @cached_property
+    def plan(self) -> QueryPlan:
+        """The plan to run the statement on the one shard that has its rows, or else to merge, or else to gather."""
+        return self._plan()
+
+    def _plan(self, *, directly: bool = True) -> QueryPlan:
         one = self._holders.one() if directly and len(self._engines) == 1 else None
         pruned = None if one is None else self._holders.pruned([one.shard_id])
         if one is not None and pruned is not None:
@@ -76,14 +81,14 @@ class Question:
 
     def answer(self, *, with_shard: bool, max_rows: int | None, max_rows_pulled: int) -> QueryResult:
         """Run the statement by its plan, and by the next best one where only the shards could show what is wrong."""
-        plan = self.plan()
+        plan = self.plan
         if plan.is_by_key:
             try:
                 return self.merged(plan, with_shard=with_shard, max_rows=max_rows)
             except TooManyRows:
                 raise
             except QueryRefused:  # a function or a view: the other routes say more of it, or can do without
-                plan = self.plan(directly=False)
+                plan = self._plan(directly=False)
         if plan.route is Route.GATHER:
             return self.gathered(plan, max_rows_pulled, with_shard=with_shard)
         try:
@@ -128,7 +133,7 @@ class Question:
         return QueryResult(columns, rows, plan.shard_ids, time.monotonic() - self._started, plan)
 
     def streamed(self, *, with_shard: bool) -> QueryRows:
-        plan = self.plan()
+        plan = self.plan
         if not isinstance(self._statement.tree, exp.Query) or not isinstance(plan.merge, RowMerge | None):
             raise NotStreamed
         if plan.route is Route.GATHER:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from shardctl.errors import QueryRefused, ShardError
@@ -49,12 +50,9 @@ def run_query(
         Refused: A shard that has to be asked is declared offline.
         ShardError: A shard failed; every shard that did is named.
     """
-    asking = Question(fleet, sql, shards, timeout_s, everywhere=everywhere, memory_limit=memory_limit)
-    try:
-        return asking.answer(with_shard=with_shard, max_rows=max_rows, max_rows_pulled=max_rows_pulled)
-    except ShardError as error:
-        error.hint = error.hint or asking.nearest_table()
-        raise
+    question = Question(fleet, sql, shards, timeout_s, everywhere=everywhere, memory_limit=memory_limit)
+    with _naming_tables(question):
+        return question.answer(with_shard=with_shard, max_rows=max_rows, max_rows_pulled=max_rows_pulled)
 
 
 def stream_query(
@@ -66,6 +64,7 @@ def stream_query(
     timeout_s: float | None = None,
     max_rows_pulled: int = MAX_ROWS_PULLED,
     everywhere: bool = False,
+    memory_limit: str = MEMORY_LIMIT,
 ) -> QueryRows:
     """Run one read-only statement on shards as `run_query` does, and give the rows as they come where that is possible.
 
@@ -80,30 +79,18 @@ def stream_query(
         timeout_s: Seconds that a shard may take for its next rows.
         max_rows_pulled: Rows at most that are brought to one place.
         everywhere: Ask all of them, whatever the statement says of sharding keys.
+        memory_limit: What DuckDB may use where rows are brought to it.
 
     Raises:
         QueryRefused: As by `run_query`.
         ShardError: As by `run_query`; also by the rows.
     """
-    asking = Question(fleet, sql, shards, timeout_s, everywhere=everywhere)
-    try:
-        streamed = asking.streamed(with_shard=with_shard)
-    except (NotStreamed, QueryRefused):
-        streamed = None
-    except ShardError as error:
-        error.hint = error.hint or asking.nearest_table()
-        raise
-    if streamed is not None:
-        return streamed
-    result = run_query(
-        fleet,
-        sql,
-        shards=shards,
-        with_shard=with_shard,
-        timeout_s=timeout_s,
-        max_rows_pulled=max_rows_pulled,
-        everywhere=everywhere,
-    )
+    question = Question(fleet, sql, shards, timeout_s, everywhere=everywhere, memory_limit=memory_limit)
+    with _naming_tables(question):
+        try:
+            return question.streamed(with_shard=with_shard)
+        except (NotStreamed, QueryRefused):  # all rows are needed at once, or only the shards could show what is wrong
+            result = question.answer(with_shard=with_shard, max_rows=None, max_rows_pulled=max_rows_pulled)
     return QueryRows(result.columns, (row for row in result.rows), result.shard_ids, result.plan)
 
 
@@ -120,4 +107,14 @@ def plan_for(
     Raises:
         QueryRefused: As `run_query`.
     """
-    return Question(fleet, sql, shards, timeout_s, everywhere=everywhere).plan()
+    return Question(fleet, sql, shards, timeout_s, everywhere=everywhere).plan
+
+
+@contextmanager
+def _naming_tables(question: Question) -> Iterator[None]:
+    """Give a shard's error the hint which table may have been meant."""
+    try:
+        yield
+    except ShardError as error:
+        error.hint = error.hint or question.nearest_table()
+        raise

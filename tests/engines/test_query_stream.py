@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import tracemalloc
+from typing import Any
 
 import pytest
 
 from shardctl.errors import QueryRefused, ShardError
 from shardctl.fleet.fleet import Fleet
 from shardctl.fleet.live_shard import LiveShard
-from shardctl.query import run as running
 from shardctl.query import run_query, stream_query
+from shardctl.query.question import Question
+from shardctl.query.stream import NotStreamed
 from tests.engines.query_data import both, rows
 from tests.fixtures.engines import Databases
 
@@ -42,12 +44,16 @@ MANY = {
 def in_memory(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The statements whose rows were all there before the first was given."""
     found: list[str] = []
+    streamed = Question.streamed
 
-    def noted(fleet: Fleet, sql: str, **options: object) -> object:
-        found.append(sql)
-        return run_query(fleet, sql, **options)  # type: ignore[arg-type]
+    def noted(question: Question, **options: Any) -> Any:
+        try:
+            return streamed(question, **options)
+        except (NotStreamed, QueryRefused):
+            found.append(question._statement.sql)
+            raise
 
-    monkeypatch.setattr(running, "run_query", noted)
+    monkeypatch.setattr(Question, "streamed", noted)
     return found
 
 
