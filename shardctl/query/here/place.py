@@ -38,7 +38,7 @@ def is_installed() -> bool:
     return find_spec("duckdb") is not None and find_spec("pyarrow") is not None
 
 
-class Stopped(ShardError):
+class DuckDBInterrupted(ShardError):
     """DuckDB was interrupted."""
 
 
@@ -185,7 +185,7 @@ class DuckPlace:
         try:
             return work()
         except duckdb.InterruptException as error:
-            raise Stopped("interrupted") from error
+            raise DuckDBInterrupted("interrupted") from error
         except duckdb.Error as error:
             raise NotListed(f"DuckDB cannot answer this: {_line(error)}") from error
 

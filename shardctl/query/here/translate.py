@@ -204,4 +204,4 @@ class _Translating:
 
 def quoted(name: str) -> str:
     """Return a name as an identifier of DuckDB's."""
-    return '"' + name.replace('"', '""') + '"'
+    return quoted_name(name, "duckdb")
