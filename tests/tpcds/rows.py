@@ -15,13 +15,10 @@ from shardctl.fleet.engines import open_shards
 from shardctl.fleet.fleet import Fleet
 from shardctl.fleet.live_shard import LiveShard
 from shardctl.fleet.models import collect
-from shardctl.topology.buckets import spread_buckets
 from shardctl.topology.model import ReferenceTable, Shard, ShardedTable, ShardMap
-from shardctl.topology.strategies import Hash
 from tests.fixtures.engines import Databases
+from tests.tpch.tables import PLACES, SHARDS, insert
 
-SHARDS = ("s1", "s2", "s3", "s4")
-PLACES = Hash(spread_buckets(SHARDS))
 KEYS = {
     "store_sales": "ss_ticket_number",
     "store_returns": "sr_ticket_number",
@@ -84,9 +81,9 @@ def loaded(databases: Databases, benchmark: Benchmark) -> Iterator[tuple[Fleet, 
             lines = csv.reader(file)
             next(lines)
             rows = [tuple(None if value == NULL else value for value in line) for line in lines]
-        insert(one, table, rows)
+        insert(one.engine, table, rows)
         for shard_id, own in spread(table, rows).items():
-            insert(live[shard_id], table, own)
+            insert(live[shard_id].engine, table, own)
     for shard in (*live.values(), one):
         with shard.engine.begin() as connection:
             for name in benchmark.metadata.tables:
@@ -104,20 +101,3 @@ def spread(table: Table, rows: list[tuple[str | None, ...]]) -> dict[str, list[t
     for row in rows:
         found.setdefault(PLACES.place((int(row[position] or 0),)), []).append(row)
     return found
-
-
-def insert(shard: LiveShard, table: Table, rows: list[tuple[str | None, ...]]) -> None:
-    with shard.engine.begin() as connection:
-        raw = connection.connection.driver_connection
-        assert raw is not None
-        cursor = raw.cursor()
-        if shard.backend.name == "postgresql":
-            with cursor.copy(f"COPY {table.name} FROM STDIN") as copy:
-                for row in rows:
-                    copy.write_row(row)
-        else:
-            mark = "?" if shard.backend.name == "sqlite" else "%s"
-            marks = ", ".join(mark for _ in table.columns)
-            for start in range(0, len(rows), 20_000):
-                cursor.executemany(f"INSERT INTO {table.name} VALUES ({marks})", rows[start : start + 20_000])
-            raw.commit()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -194,7 +194,7 @@ def spread(table: Table, batch: list[tuple[str, ...]]) -> dict[str, list[tuple[s
     return found
 
 
-def insert(engine: Engine, table: Table, rows: list[tuple[str, ...]]) -> None:
+def insert(engine: Engine, table: Table, rows: Sequence[tuple[str | None, ...]]) -> None:
     """Insert rows as text, which every engine reads by the columns' types; in one way for each driver."""
     with engine.begin() as connection:
         raw: Any = connection.connection.driver_connection
