@@ -8,25 +8,13 @@ from __future__ import annotations
 
 import re
 
-from shardctl.query.calls import aggregates_in, mergeable_calls
+from shardctl.query.calls import aggregates_in
 from shardctl.query.clauses import Clauses, Item
 from shardctl.query.merge import EngineMerge
 from shardctl.query.parse import Statement, refuse
 from shardctl.query.rewrite import CLOCKS, Builder, check_placeholders, rewrite
+from shardctl.query.rows import groups
 from shardctl.query.scope import alias_item, check_nested_aliases, order_position
-
-
-def is_merged(clauses: Clauses) -> bool:
-    """Whether a statement puts rows together."""
-    return clauses.distinct or bool(clauses.group) or bool(clauses.having) or _has_aggregates(clauses)
-
-
-def _has_aggregates(clauses: Clauses) -> bool:
-    statement = clauses.statement
-    return any(
-        mergeable_calls(statement, item.tokens) or aggregates_in(statement, item.node)
-        for item in (*clauses.items, *clauses.order)
-    )
 
 
 def plan_merge(clauses: Clauses, input_columns: frozenset[str] | None) -> tuple[str, EngineMerge]:
@@ -45,9 +33,8 @@ def plan_merge(clauses: Clauses, input_columns: frozenset[str] | None) -> tuple[
             what = "DISTINCT *" if clauses.distinct and not clauses.group else "`*` beside an aggregate or GROUP BY"
             refuse(f"{what} cannot be answered over several shards", item.whole, hint="name the columns")
     builder = Builder(clauses)
-    has_aggregates = _has_aggregates(clauses)
     grouped = [_group_key(clauses, item, input_columns) for item in clauses.group]
-    deduplicates = clauses.distinct and not clauses.group and not clauses.having and not has_aggregates
+    deduplicates = clauses.distinct and not groups(clauses)
     for key in clauses.items if deduplicates else grouped:
         _check_key(clauses.statement, key)
         builder.keys.append((key, builder.column(key.text, probe=key.text)))
@@ -64,7 +51,7 @@ def plan_merge(clauses: Clauses, input_columns: frozenset[str] | None) -> tuple[
         order=order,
         limit=clauses.limit,
         offset=clauses.offset,
-        names_sql=_names_sql(clauses, grouped),
+        names_sql=_names_sql(clauses),
         counts_only=not builder.keys
         and not any(column.is_compared for column in builder.columns)
         and all(aggregate.kind == "count" for aggregate in builder.aggregates)
@@ -115,13 +102,10 @@ def _is_key(builder: Builder, index: int) -> bool:
     return any(aggregate.is_distinct and index in aggregate.columns for aggregate in builder.aggregates)
 
 
-def _names_sql(clauses: Clauses, grouped: list[Item]) -> str:
+def _names_sql(clauses: Clauses) -> str:
     """Return the statement as it is, without what needs rows: the engine then checks it, and names its columns."""
-    distinct = "DISTINCT " if clauses.distinct else ""
     listed = ", ".join(item.whole for item in clauses.items)
-    group = f" GROUP BY {', '.join(item.whole for item in clauses.group)}" if grouped else ""
-    having = f" HAVING {clauses.statement.slice(clauses.having)}" if clauses.having else ""
-    return f"SELECT {distinct}{listed} {clauses.body}{group}{having} LIMIT 0"
+    return f"SELECT {'DISTINCT ' * clauses.distinct}{listed} {clauses.body}{clauses.grouping} LIMIT 0"
 
 
 def _having(builder: Builder) -> str | None:

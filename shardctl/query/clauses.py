@@ -88,6 +88,12 @@ class Clauses:
         """FROM and WHERE."""
         return f"{self.source} {self.where}".strip()
 
+    @property
+    def grouping(self) -> str:
+        """GROUP BY and HAVING, with a blank in front; or nothing."""
+        group = f" GROUP BY {', '.join(item.whole for item in self.group)}" if self.group else ""
+        return group + (f" HAVING {self.statement.slice(self.having)}" if self.having else "")
+
 
 def cut(statement: Statement) -> Clauses:
     """Cut a SELECT into its clauses.

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from shardctl.errors import Refused
 from shardctl.query.colocation import DeclaredColocation, tables_by_name
 from shardctl.query.parse import Statement, refuse
 from shardctl.query.pruning import Pruned, Pruning
-from shardctl.query.pull.sources import table_key
+from shardctl.query.pull.sources import Sources, table_key
 from shardctl.query.refusals import REFUSALS
 from shardctl.query.sharding import KeyedTable, keyed_table
+from shardctl.query.ties import Ties
 
 if TYPE_CHECKING:
     from shardctl.fleet import Fleet, LiveShard
@@ -79,6 +81,12 @@ class Holders:
         candidates = {shard.shard_id for shards in self.by_table.values() for shard in shards}
         reason = self._pruning.reason
         return Pruned(len(candidates), reason) if reason and len(asked) < len(candidates) else None
+
+    @cached_property
+    def ties(self) -> Ties:
+        """Which of the statement's rows live together."""
+        shapes = {key: table.shape for key, table in self.tables.items()}
+        return Ties(Sources(self._statement, shapes), self.tables)
 
     def one(self) -> LiveShard | None:
         """Return the shard that has every row that the statement needs, if there is one such."""

@@ -5,14 +5,16 @@ A join of two sharded tables is local if one follows the other and the join ties
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from sqlglot import exp
 
 from shardctl.query.colocation import Colocation
+from shardctl.query.local import is_local, outermost_queries
 from shardctl.query.parse import Statement, args_of, refuse, shown
+from shardctl.query.ties import Ties
 
 Column = tuple[str, str]
 """Alias of the source, name of the column."""
@@ -33,13 +35,26 @@ def needs_one_shard_only(statement: Statement, colocation: Colocation | None) ->
     return all(_is_reference(statement, table, colocation) for table in statement.tables)
 
 
-def check_sources(statement: Statement, select: exp.Select, colocation: Colocation | None) -> int:
+def check_sources(
+    statement: Statement,
+    select: exp.Select,
+    colocation: Colocation | None,
+    ties: Ties | None = None,
+    places: Sequence[exp.Expression] = (),
+) -> int:
     """Return how many tables a SELECT reads, if each shard can join them by itself.
+
+    Args:
+        statement: The statement.
+        select: Its tree.
+        colocation: What the rules say of tables.
+        ties: What the rules say of sharding keys.
+        places: Where subqueries may be, beside WHERE.
 
     Raises:
         QueryRefused: A join needs rows of several shards, or a source is no table.
     """
-    _check_subqueries(statement, select, colocation)
+    _check_subqueries(statement, select, colocation, ties, places)
     origin = args_of(select, "from")
     joins: list[exp.Join] = select.args.get("joins") or []
     sources = [_source(statement, origin.this, colocation)]
@@ -53,6 +68,7 @@ def check_sources(statement: Statement, select: exp.Select, colocation: Colocati
     waiting = sharded[1:]
     while waiting:
         found = next((source for source in waiting if _is_tied(source, known, inner, colocation)), None)
+        found = found or next((source for source in waiting if _has_key(source, known, select, ties)), None)
         if found is None:
             _refuse_join(waiting[0], known, colocation)
         known.append(found)
@@ -143,6 +159,14 @@ def _is_tied(
     return any(_meet(source, other, ties, colocation) or _meet(other, source, ties, colocation) for other in known)
 
 
+def _has_key(source: _Source, known: list[_Source], select: exp.Select, ties: Ties | None) -> bool:
+    """Whether a source is joined by its sharding key, to the key of one that is placed alike."""
+    named = {} if ties is None else {found.alias: found for found in ties.sources.of(select)}
+    mine = named.get(source.alias)
+    others = [named[other.alias] for other in known if other.alias in named]
+    return ties is not None and mine is not None and any(ties.are_tied(mine, other) for other in others)
+
+
 def _meet(child: _Source, parent: _Source, ties: list[tuple[Column, Column]], colocation: Colocation | None) -> bool:
     rule = colocation.follows(child.table) if colocation is not None else None
     if rule is None or rule[0].lower() != parent.table.lower():
@@ -169,17 +193,26 @@ def _refuse_join(source: _Source, known: list[_Source], colocation: Colocation |
     refuse(f"`{source.table}` and {names} are joined, but nothing ties their rows to one shard", text, hint=hint)
 
 
-def _check_subqueries(statement: Statement, select: exp.Select, colocation: Colocation | None) -> None:
-    """Let subqueries of reference tables in WHERE pass: every shard has all of their rows."""
+def _check_subqueries(
+    statement: Statement,
+    select: exp.Select,
+    colocation: Colocation | None,
+    ties: Ties | None,
+    places: Sequence[exp.Expression],
+) -> None:
+    """Let subqueries pass that each shard can answer: of reference tables, of which it has all rows, or local ones."""
     where = select.args.get("where")
-    allowed = {id(node) for node in where.walk()} if where is not None else set()
-    for node in select.walk():
-        if node is select or not isinstance(node, exp.Select | exp.SetOperation):
-            continue
+    allowed = [*([where] if where is not None else []), *places]
+    is_whole = ties is not None and ties.sources.is_whole(select)
+    for node in outermost_queries(select):
         tables = list(node.find_all(exp.Table))
-        if id(node) not in allowed or not all(_is_reference(statement, table, colocation) for table in tables):
-            refuse(
-                "a subquery would see one shard's rows only",
-                shown(node),
-                hint="choose one shard with `--shard`, or run the subquery first",
-            )
+        is_allowed = any(node is inner for place in allowed for inner in place.walk())
+        if is_allowed and all(_is_reference(statement, table, colocation) for table in tables):
+            continue
+        if is_allowed and is_whole and ties is not None and is_local(ties, node, ties.sources.of(select)):
+            continue
+        refuse(
+            "a subquery would see one shard's rows only",
+            shown(node),
+            hint="choose one shard with `--shard`, or run the subquery first",
+        )

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 from sqlglot import exp
 
 from shardctl.errors import QueryRefused
-from shardctl.query.aggregates import is_merged, plan_merge
-from shardctl.query.calls import calls
-from shardctl.query.clauses import Clauses, Item, cut
+from shardctl.query.aggregates import plan_merge
+from shardctl.query.clauses import Clauses, cut
 from shardctl.query.colocation import Colocation
 from shardctl.query.joins import check_sources, needs_one_shard_only
-from shardctl.query.merge import EngineMerge, RowMerge, SortKey, merge_steps, row_steps
+from shardctl.query.local import outermost_queries
+from shardctl.query.merge import EngineMerge, RowMerge, merge_steps, row_steps
 from shardctl.query.parameters import is_bound
 from shardctl.query.parse import Statement, refuse, shown
 from shardctl.query.pruning import Pruned
@@ -28,7 +28,9 @@ from shardctl.query.pull.plan import TableScan
 from shardctl.query.pull.sources import table_key
 from shardctl.query.refusals import REFUSALS
 from shardctl.query.rewrite import check_placeholders
-from shardctl.query.scope import check_nested_aliases, needs_columns, order_position
+from shardctl.query.rows import called_functions, groups, is_by_shard, plan_rows, windows
+from shardctl.query.scope import needs_columns
+from shardctl.query.ties import Ties
 
 if TYPE_CHECKING:
     from shardctl.query.here.translate import Here
@@ -38,9 +40,10 @@ _WELL_KNOWN = frozenset(
     abs avg cast ceil ceiling char_length coalesce concat count date day extract floor ifnull in instr length lower
     ltrim max min mod month nullif replace round rtrim strftime substr substring sum trim upper year and or not exists
     values any all filter distinct like is between on when then else case by as interval where select from
+    over partition row_number rank dense_rank percent_rank cume_dist ntile lag lead first_value last_value nth_value
     """.split()
 )
-"""Functions that are known to look at one row, and words before a bracket that are no functions."""
+"""Functions that are known to look at one row or at a window, and words before a bracket that are no functions."""
 
 
 _ESCAPED_QUOTE = re.compile(r"\be'(?:[^'\\]|\\[^']|'')*\\'", re.IGNORECASE)
@@ -92,6 +95,8 @@ class QueryPlan:
     """Functions that must turn out to look at one row before the answer can be trusted."""
     tables: tuple[str, ...] = ()
     """The tables that each shard reads: they must not turn out to be views."""
+    assumed: tuple[tuple[str, str, bool], ...] = ()
+    """Tables, columns, and whether each shard must turn out to have them: what names without a table mean by."""
     gathering: Gathering | None = None
     pruned: Pruned | None = None
     """Why shards are left out; None: none is."""
@@ -124,6 +129,7 @@ def plan_query(
     shard_ids: Sequence[str],
     *,
     colocation: Colocation | None = None,
+    ties: Ties | None = None,
     input_columns: frozenset[str] | None = None,
     engines: frozenset[str] = frozenset(),
     pruned: Pruned | None = None,
@@ -134,6 +140,7 @@ def plan_query(
         statement: As `parse` returns it, with class names resolved.
         shard_ids: The shards that were chosen, at least one.
         colocation: Which tables may be joined on each shard; None: not known, so none.
+        ties: Which of the statement's rows live together.
         input_columns: The columns of the statement's tables in lower case, where `columns_sql` gives a statement.
         engines: The engines of the chosen shards, if there are several.
         pruned: Why other shards are left out.
@@ -154,10 +161,15 @@ def plan_query(
     check_system_columns(statement, frozenset().union(*known))
     _check_sqlite_quotes(statement)
     _check_escaped_quotes(statement)
-    tables = check_sources(statement, clauses.select, colocation)
-    _check_expressions(clauses)
+    by_shard = is_by_shard(clauses, ties)
+    is_rows = by_shard or not (clauses.distinct or groups(clauses))
+    places = [item.node for item in (*clauses.items, *clauses.order)] if is_rows else []
+    tables = check_sources(statement, clauses.select, colocation, ties, places)
+    _check_expressions(clauses, may_have_windows=by_shard)
     reason = "its rows are on several shards" if tables == 1 else "joined on each shard: the rows live together"
-    shard_sql, merge = plan_merge(clauses, input_columns) if is_merged(clauses) else _plan_rows(clauses)
+    shard_sql, merge = plan_rows(clauses) if is_rows else plan_merge(clauses, input_columns)
+    if by_shard and (clauses.distinct or groups(clauses) or windows(clauses)):
+        reason = "rows that are put together have one sharding key: they are on one shard"
     if len(engines) > 1:
         _check_mixed(clauses, merge, engines)
     return QueryPlan(
@@ -166,10 +178,11 @@ def plan_query(
         shard_ids=ids,
         shard_sql=shard_sql,
         reason=reason,
-        source=clauses.source,
+        source=clauses.source + (clauses.grouping if is_rows and statement.engine == "postgresql" else ""),
         merge=merge,
-        functions=_unknown_functions(statement, merge),
+        functions=_unknown_functions(called_functions(clauses, is_by_shard=by_shard), merge),
         tables=tuple(dict.fromkeys(table_key(statement, table) for table in statement.tables)),
+        assumed=_assumed(clauses, ties),
         pruned=pruned,
     )
 
@@ -185,54 +198,9 @@ def columns_sql(statement: Statement) -> str | None:
         return None
 
 
-def _plan_rows(clauses: Clauses) -> tuple[str, RowMerge]:
-    listed = [item.whole for item in clauses.items]
-    hidden: list[str] = []
-    keys: list[tuple[Item, int | None]] = [(item, _position(clauses, item)) for item in clauses.order]
-    for item, position in keys:
-        if position is None:
-            check_nested_aliases(clauses, item)
-            hidden.append(f"{_expression(clauses, item)} AS __s{len(hidden)}")
-    sort_keys: list[SortKey] = []
-    taken = 0
-    for item, position in keys:
-        column = position if position is not None else taken - len(hidden)
-        taken += position is None
-        sort_keys.append(
-            SortKey(column, item.desc, item.nulls_first, item.text, _expression(clauses, item, for_probe=True))
-        )
-    sql = f"SELECT {', '.join(listed + hidden)} {clauses.body}"
-    if clauses.order:
-        sql += f" ORDER BY {', '.join(item.whole for item in clauses.order)}"
-    if clauses.limit is not None:
-        sql += f" LIMIT {clauses.limit + clauses.offset}"
-    return sql, RowMerge(tuple(sort_keys), len(hidden), clauses.limit, clauses.offset)
-
-
-def _position(clauses: Clauses, item: Item) -> int | None:
-    """Return which visible column a sort key is, if that can be known: `*` hides how many there are before it."""
-    if item.node.find(exp.Rand) or any(name in {"random", "rand"} for name in calls(item.tokens)):
-        refuse("a random order differs between the shards", item.whole)
-    position = order_position(clauses, item)
-    if item.ordinal is not None or position is None:
-        return position
-    return None if any(entry.is_star for entry in clauses.items) else position
-
-
-def _expression(clauses: Clauses, item: Item, *, for_probe: bool = False) -> str:
-    """Return the expression that an entry of ORDER BY sorts by."""
-    position = order_position(clauses, item)
-    if position is None:
-        return item.text
-    starred = any(entry.is_star for entry in clauses.items)
-    if item.ordinal is not None and starred:
-        return "" if for_probe else item.text
-    return clauses.items[position].text
-
-
-def _check_expressions(clauses: Clauses) -> None:
+def _check_expressions(clauses: Clauses, *, may_have_windows: bool) -> None:
     for item in (*clauses.items, *clauses.order):
-        if item.node.find(exp.Window):
+        if not may_have_windows and item.node.find(exp.Window):
             refuse(
                 "a window function would see one shard's rows only",
                 item.whole,
@@ -275,6 +243,11 @@ def _check_escaped_quotes(statement: Statement) -> None:
         refuse("a quote after a backslash cannot be read safely", found[0], hint="write it as two quotes")
 
 
+def _assumed(clauses: Clauses, ties: Ties | None) -> tuple[tuple[str, str, bool], ...]:
+    has_subqueries = any(True for _ in outermost_queries(clauses.select))
+    return tuple(sorted(ties.sources.assumed)) if ties is not None and has_subqueries else ()
+
+
 def _check_mixed(clauses: Clauses, merge: RowMerge | EngineMerge, engines: frozenset[str]) -> None:
     names = " and ".join(sorted(engines))
     if isinstance(merge, RowMerge) and not merge.keys:
@@ -285,9 +258,8 @@ def _check_mixed(clauses: Clauses, merge: RowMerge | EngineMerge, engines: froze
     REFUSALS["engines"].refuse(part, names)
 
 
-def _unknown_functions(statement: Statement, merge: RowMerge | EngineMerge) -> tuple[str, ...]:
+def _unknown_functions(names: Sequence[str], merge: RowMerge | EngineMerge) -> tuple[str, ...]:
     known = set(_WELL_KNOWN)
     if isinstance(merge, EngineMerge):
         known.update(aggregate.kind for aggregate in merge.aggregates)
-    names = calls(statement.tokens)
     return tuple(dict.fromkeys(name for name in names if name not in known and name.isidentifier()))

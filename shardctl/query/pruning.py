@@ -16,9 +16,9 @@ from sqlglot import exp
 from shardctl.errors import ShardError
 from shardctl.query.key_values import UNKNOWN, constant
 from shardctl.query.parse import Statement
-from shardctl.query.pull.links import links_of
 from shardctl.query.pull.sources import Node, Source, Sources, table_key
 from shardctl.query.sharding import KeyedTable
+from shardctl.query.ties import Ties
 from shardctl.topology.routing import ANYTHING, And, Compare, Op, Or, Predicate, route
 
 _COMPARISONS: Mapping[type[exp.Expression], tuple[Op, Op]] = {
@@ -64,7 +64,7 @@ class Pruning:
         self._tables = tables
         self._engines = tuple(engines)
         self._sources = Sources(statement, {key: table.shape for key, table in tables.items()}, is_sure=False)
-        self._links = links_of(self._sources)
+        self._ties = Ties(self._sources, tables)
         self._mentioned = {table_key(statement, table) for table in statement.tables}
         self._reasons: dict[str, None] = {}
         # Settings of servers decide what these mean: they may see other conditions.
@@ -110,7 +110,7 @@ class Pruning:
             return everywhere
         nodes: dict[Node, str] = {}
         for column in key.columns:
-            nodes.update(dict.fromkeys(self._equal_to(Node(source, column)), column))
+            nodes.update(dict.fromkeys(self._ties.equal_to(Node(source, column)), column))
         parts: list[Predicate] = []
         for other in dict.fromkeys(node.source for node in nodes):
             parts += [self._read(part, other, nodes) for part in other.conditions]
@@ -124,53 +124,16 @@ class Pruning:
             self._reasons[f"{text} -> {key.strategy.name}"] = None
         return found.shard_ids
 
-    def _equal_to(self, node: Node) -> list[Node]:
-        """Return a column, and all whose values its rows must have, as far as being equal is the same for all."""
-        found = [node]
-        for one in found:
-            found += [
-                other
-                for origin, other in self._links
-                if origin == one
-                and other not in found
-                and self._type(other) is self._type(node) is not None
-                and self._is_exact(node)
-                and self._is_exact(other)
-            ]
-        return found
-
     def _spread(self) -> None:
         """Let rows that live together be on the same shards, until nothing changes."""
-        pairs = [(child, parent) for child in self._shards for parent in self._shards if self._follows(child, parent)]
+        tied = [(one, other) for one in self._shards for other in self._shards if self._ties.are_tied(one, other)]
         changed = True
         while changed:
             changed = False
-            for child, parent in pairs:
-                for one, other in ((child, parent), (parent, child)):
-                    left = self._shards[one] & self._shards[other]
-                    if left != self._shards[one] and self._is_tied(one, other):
-                        self._shards[one] = left
-                        changed = True
-
-    def _follows(self, child: Source, parent: Source) -> bool:
-        return child is not parent and self._tables[child.table].parent == self._tables[parent.table].name
-
-    def _is_tied(self, one: Source, other: Source) -> bool:
-        """Whether rows of one source matter only with the row of the other that they live with."""
-        is_child = self._follows(one, other)
-        ties = self._tables[(one if is_child else other).table].ties
-        wanted = [(own, their) if is_child else (their, own) for own, their in ties]
-        return bool(wanted) and all(
-            (Node(one, mine), Node(other, theirs)) in self._links
-            or Node(other, theirs) in self._equal_to(Node(one, mine))
-            for mine, theirs in wanted
-        )
-
-    def _type(self, node: Node) -> type | None:
-        return self._tables[node.source.table].types.get(node.column)
-
-    def _is_exact(self, node: Node) -> bool:
-        return node.column in self._tables[node.source.table].exact
+            for one, other in tied:
+                left = self._shards[one] & self._shards[other]
+                changed = changed or left != self._shards[one]
+                self._shards[one] = left
 
     def _read(self, condition: Any, source: Source, keys: Keys) -> Predicate:
         """Return what a condition of a source says of a key; what is not understood is ANYTHING."""
@@ -199,7 +162,7 @@ class Pruning:
 
     def _compare(self, side: Any, op: Op, others: list[Any], source: Source, keys: Keys) -> Predicate:
         node = self._key_node(side, source, keys)
-        type_ = None if node is None else self._type(node)
+        type_ = None if node is None else self._ties.type_of(node)
         if node is None or type_ is None:
             return ANYTHING
         values = []

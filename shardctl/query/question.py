@@ -114,6 +114,7 @@ class Question:
             self._statement,
             ids,
             colocation=self._holders.colocation,
+            ties=self._holders.ties,
             input_columns=self._columns(shards[0], probe) if probe is not None else None,
             engines=self._engines,
             pruned=pruned,

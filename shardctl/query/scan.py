@@ -158,6 +158,7 @@ def _check(shard: LiveShard, connection: Connection, plan: QueryPlan, *, is_firs
         _check_answers_for_all(shard, connection, plan)
     if plan.tables and is_first:
         _check_tables(shard, connection, plan)
+    _check_assumed(shard, connection, plan)
 
 
 def _check_functions(engine: Engine, connection: Connection, functions: Sequence[str]) -> None:
@@ -173,6 +174,15 @@ def _check_tables(shard: LiveShard, connection: Connection, plan: QueryPlan) -> 
     """Refuse views: each shard would run one over its own rows."""
     for name, kind in GATHERERS[shard.backend.name].views(connection, plan.tables):
         REFUSALS["view"].refuse(None, name, kind)
+
+
+def _check_assumed(shard: LiveShard, connection: Connection, plan: QueryPlan) -> None:
+    """Refuse a shard whose tables have other columns than the models where a name's meaning depends on them."""
+    for name in dict.fromkeys(table for table, _, _ in plan.assumed):
+        shape = GATHERERS[shard.backend.name].shape(connection, name)
+        for table, column, is_there in plan.assumed:
+            if table == name and (shape is not None and shape.column(column) is not None) is not is_there:
+                raise QueryRefused(f"`{name}` has other columns on `{shard.shard_id}` than the models say: `{column}`")
 
 
 def _check_answers_for_all(shard: LiveShard, connection: Connection, plan: QueryPlan) -> None:

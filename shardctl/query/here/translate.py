@@ -18,8 +18,9 @@ from shardctl.query.here.statements import StatementWriter
 from shardctl.query.here.values import Origin, Value
 from shardctl.query.parse import Statement, args_of, shown
 from shardctl.query.pull.conditions import Conditions
-from shardctl.query.pull.plan import Need, TableScan
+from shardctl.query.pull.plan import TableScan
 from shardctl.query.pull.sources import Source, Sources, alias_of, table_key
+from shardctl.query.ties import Ties
 
 _MODES = {"ANSI_QUOTES", "PIPES_AS_CONCAT", "HIGH_NOT_PRECEDENCE", "NO_BACKSLASH_ESCAPES", "PAD_CHAR_TO_FULL_LENGTH"}
 
@@ -111,7 +112,7 @@ class _Translating:
         self._scans = {scan.table.name: scan for scan in scans if not scan.is_unique}
         self._settings = settings
         self._sources = Sources(statement, shapes)
-        self._conditions = Conditions(statement, self._sources)
+        self._conditions = Conditions(statement, Ties(self._sources, {}))
         self._used_columns: dict[str, set[str]] = {name: set() for name in self._scans}
         self._marks: dict[str, dict[str, str]] = {name: {} for name in self._scans}
         self.used: set[str] = set()
@@ -176,12 +177,7 @@ class _Translating:
         if not columns and not marks:
             marks = [ColumnShape("__one", "integer" if engine == "postgresql" else "bigint", read_as="1")]
         needs = tuple(
-            Need(
-                need.filters,
-                tuple(
-                    entry for entry in need.reductions if entry.other_column in self._used_columns.get(entry.table, ())
-                ),
-            )
+            need.keeping(lambda entry: entry.other_column in self._used_columns.get(entry.table, ()))
             for need in scan.needs
         )
         return replace(

@@ -6,19 +6,18 @@ runs over what was pulled, has it still.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from sqlglot import exp
 
+from shardctl.query.local import is_local, outermost_queries
 from shardctl.query.parameters import bound_value
 from shardctl.query.parse import Statement, Tokens
-from shardctl.query.pull.links import links_of
+from shardctl.query.pull.needs import ALIAS
 from shardctl.query.pull.pieces import conjunct_pieces, conjuncts, disjuncts, renamed
-from shardctl.query.pull.sources import Source, Sources
-
-ALIAS = "__t"
+from shardctl.query.pull.sources import Node, Source
+from shardctl.query.ties import Ties
 
 _SHAPES = (
     exp.Column,
@@ -56,29 +55,53 @@ _SHAPES = (
     exp.Coalesce,
 )
 
-
-@dataclass(frozen=True, slots=True)
-class Reduction:
-    """Rows of a table matter only if a column of theirs has a value that a column of another one has."""
-
-    column: str
-    table: str
-    """The other table's key."""
-    other_column: str
+_IN_SUBQUERIES = (
+    exp.Select,
+    exp.From,
+    exp.Join,
+    exp.Where,
+    exp.Group,
+    exp.Having,
+    exp.Table,
+    exp.TableAlias,
+    exp.Alias,
+    exp.Subquery,
+    exp.Exists,
+    exp.Star,
+    exp.Count,
+    exp.Sum,
+    exp.Avg,
+    exp.Min,
+    exp.Max,
+)
 
 
 class Conditions:
-    """The conditions of a statement, by the source whose rows they are about."""
+    """The conditions of a statement, by the source whose rows they are about.
 
-    def __init__(self, statement: Statement, sources: Sources) -> None:
+    Args:
+        statement: The statement.
+        ties: Which of its rows live together.
+        lives_beside: Whether every shard with rows of one source has the other one's table.
+    """
+
+    def __init__(
+        self, statement: Statement, ties: Ties, lives_beside: Callable[[Source, Source], bool] | None = None
+    ) -> None:
         self._statement = statement
-        self._sources = sources
+        self._ties = ties
+        self._lives_beside = lives_beside
+        self._sources = ties.sources
         self._pieces: Mapping[exp.Expression, Tokens] = conjunct_pieces(statement)
-        self._links = links_of(sources)
 
     def filters(self, source: Source) -> tuple[str, ...]:
         """Return the conditions that a source's rows must fulfil, as text in which its columns are of `__t`."""
         found = (self._filter(part, source) for part in source.conditions)
+        return tuple(dict.fromkeys(text for text in found if text))
+
+    def local(self, source: Source) -> tuple[str, ...]:
+        """Return likewise the conditions with subqueries that a shard can answer for each of the source's rows."""
+        found = (self._local(part, source) for part in source.conditions)
         return tuple(dict.fromkeys(text for text in found if text))
 
     def whole(self, part: exp.Expression, source: Source) -> str:
@@ -103,40 +126,62 @@ class Conditions:
             texts.append(" AND ".join(f"({text})" for text in found))
         return " OR ".join(f"({text})" for text in dict.fromkeys(texts))
 
-    def reductions(self, source: Source) -> tuple[Reduction, ...]:
-        """Return by which other tables' values a source's rows can be told to matter, directly or through others."""
-        found: list[Reduction] = []
-        for start in dict.fromkeys(node for node, _ in self._links if node.source is source):
+    def reached(self, source: Source) -> tuple[tuple[str, Node], ...]:
+        """Return by which columns' values a source's rows can be told to matter: its own column, and the other one."""
+        found: dict[tuple[str, Node], None] = {}
+        for start in dict.fromkeys(node for node, _ in self._ties.links if node.source is source):
             seen = {start}
             waiting = [start]
             while waiting:
                 node = waiting.pop(0)
-                for target in (target for origin, target in self._links if origin == node and target not in seen):
+                for target in (target for origin, target in self._ties.links if origin == node and target not in seen):
                     seen.add(target)
                     waiting.append(target)
-                    if target.source.table != source.table:
-                        found.append(Reduction(start.column, target.source.table, target.column))
-        return tuple(dict.fromkeys(found))
+                    if target.source is not source:
+                        found[start.column, target] = None
+        return tuple(found)
 
     def compared(self, source: Source) -> tuple[str, ...]:
         """Return the columns of a source that are compared with other columns: worth an index."""
-        linked = [node.column for link in self._links for node in link if node.source is source]
+        linked = [node.column for link in self._ties.links for node in link if node.source is source]
         return tuple(dict.fromkeys(linked))
 
     def _folded(self, token: Any) -> str:
         text = str(token.text)
         return text if token.kind == "IDENTIFIER" and self._statement.engine == "postgresql" else text.lower()
 
+    def _local(self, part: exp.Expression, source: Source) -> str:
+        queries = list(outermost_queries(part))
+        if part not in self._pieces or not queries or not self._is_safe(part, source, _SHAPES + _IN_SUBQUERIES):
+            return ""
+        selects = [node for node in part.walk() if isinstance(node, exp.Select)]
+        for column in part.find_all(exp.Column):
+            scope = column.find_ancestor(exp.Select)
+            node = None if scope is None else self._sources.resolve(column, scope)
+            if node is None or not (node.source is source or any(node.source.select is own for own in selects)):
+                return ""
+        inner = [found for select in selects for found in self._sources.of(select)]
+        is_beside = self._lives_beside is not None and all(self._lives_beside(source, found) for found in inner)
+        if not is_beside or any(found.alias == source.alias for found in inner):
+            return ""
+        if not all(is_local(self._ties, query, [source]) for query in queries):
+            return ""
+        return renamed(self._statement, self._pieces[part], self._folded, source.alias, ALIAS)
+
     def _is_about(self, part: exp.Expression, source: Source) -> bool:
-        if source.select is None or not all(isinstance(node, _SHAPES) or _is_date(node) for node in part.walk()):
+        if not self._is_safe(part, source, _SHAPES) or source.select is None:
             return False
-        if self._statement.engine == "mysql" and '"' in self._statement.slice(self._pieces[part]):
-            return False  # a string or a name, as the server's mode has it
-        if any(isinstance(bound_value(str(node.name)), float) for node in part.find_all(exp.Placeholder)):
-            return False  # PostgreSQL's COPY would take it for a NUMERIC
         columns = list(part.find_all(exp.Column))
         found = [self._sources.resolve(column, source.select) for column in columns]
         return bool(columns) and all(node is not None and node.source is source for node in found)
+
+    def _is_safe(self, part: exp.Expression, source: Source, shapes: tuple[type[Any], ...]) -> bool:
+        if source.select is None or not all(isinstance(node, shapes) or _is_date(node) for node in part.walk()):
+            return False
+        if self._statement.engine == "mysql" and '"' in self._statement.slice(self._pieces[part]):
+            return False  # a string or a name, as the server's mode has it
+        # PostgreSQL's COPY would take a float for a NUMERIC.
+        return not any(isinstance(bound_value(str(node.name)), float) for node in part.find_all(exp.Placeholder))
 
 
 def _is_date(node: Any) -> bool:

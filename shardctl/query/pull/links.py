@@ -10,6 +10,8 @@ from sqlglot import exp
 from shardctl.query.pull.pieces import conjuncts
 from shardctl.query.pull.sources import Node, Source, Sources
 
+_GROUPING = {"expressions", "from", "joins", "where", "group", "having"}
+
 Link = tuple[Node, Node]
 """Rows of the first column's source matter only with a value of the second column."""
 
@@ -58,8 +60,17 @@ class _Links:
         if other is None or other.source.select is not inner or not other.source.is_inner:
             return
         yield node, other
-        if _is_bare(inner):
+        if _is_bare(inner) or self._is_grouped_by(inner, other):
             yield other, node
+
+    def _is_grouped_by(self, select: exp.Select, node: Node) -> bool:
+        """Whether a SELECT makes rows of groups that have a column in common, and does nothing more."""
+        group = select.args.get("group")
+        used = {name.rstrip("_") for name, value in select.args.items() if value}
+        if group is None or not used <= _GROUPING or select.find(exp.Window):
+            return False
+        is_plain = {name for name, value in group.args.items() if value} == {"expressions"}
+        return is_plain and any(self._column(entry, select) == node for entry in group.expressions)
 
     def _existing(self, part: exp.Exists) -> Iterable[Link]:
         inner = part.this
@@ -88,3 +99,9 @@ def _is_bare(select: exp.Select) -> bool:
     """Whether a SELECT only joins and filters rows."""
     used = {name.rstrip("_") for name, value in select.args.items() if value}
     return used <= {"expressions", "from", "joins", "where"} and not select.find(exp.Window, exp.AggFunc)
+
+
+def is_membership(select: exp.Select) -> bool:
+    """Whether a SELECT only says whether there are rows, or whether a value is among them."""
+    parent = select.parent.parent if isinstance(select.parent, exp.Subquery) else select.parent
+    return isinstance(parent, exp.Exists | exp.In) and _is_bare(select)

@@ -14,19 +14,13 @@ from shardctl.fleet.quoting import quoted_name
 from shardctl.query.gatherers.shapes import ColumnShape, TableShape
 from shardctl.query.parse import Statement
 from shardctl.query.pull.checks import check_gatherable, names_in, reads_all_columns
-from shardctl.query.pull.conditions import ALIAS, Conditions, Reduction
 from shardctl.query.pull.keys import KeyCheck
+from shardctl.query.pull.mentions import Mentions
+from shardctl.query.pull.needs import ALIAS, Keys, Need, Reduction
 from shardctl.query.pull.sources import Sources, aliases
 from shardctl.query.refusals import REFUSALS
 from shardctl.query.sharding import KeyedTable
-
-
-@dataclass(frozen=True, slots=True)
-class Need:
-    """What one mention of a table needs of its rows."""
-
-    filters: tuple[str, ...]
-    reductions: tuple[Reduction, ...]
+from shardctl.query.ties import Ties
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +40,12 @@ class TableScan:
     """The table that is read, where the copy has another name."""
     marks: tuple[ColumnShape, ...] = ()
     """What the shards calculate for each row, beside the table's columns."""
+    is_distinct: bool = False
+    """Whether rows that are equal are of no use more than once."""
     is_unique: bool = False
     """Whether its rows must differ from one another: they are the keys of a table."""
 
-    def sql(self, keys: Mapping[Reduction, str] | None = None, *, limit: int | None = None) -> str:
+    def sql(self, keys: Keys | None = None, *, limit: int | None = None) -> str:
         """Return the SELECT for a shard.
 
         Args:
@@ -60,26 +56,22 @@ class TableScan:
             f"{column.read_as} AS {self._name(column)}" if column.read_as else self._name(column)
             for column in (*self.table.columns, *self.marks)
         )
-        text = f"SELECT {listed} FROM {quoted_name(self.source or self.table.name, self.engine)} AS {ALIAS}"
+        table = f"{quoted_name(self.source or self.table.name, self.engine)} AS {ALIAS}"
+        text = f"SELECT {'DISTINCT ' * self.is_distinct}{listed} FROM {table}"
         wanted = self._condition(keys or {})
         if wanted:
             text += f" WHERE {wanted}"
         return text if limit is None else f"{text} LIMIT {limit}"
 
-    def _condition(self, keys: Mapping[Reduction, str]) -> str:
-        parts = []
-        for need in self.needs:
-            found = [f"({text})" for text in need.filters]
-            found += [
-                f"{ALIAS}.{quoted_name(reduction.column, self.engine)} IN ({keys[reduction]})"
-                for reduction in need.reductions
-                if reduction in keys
-            ]
-            if not found:
-                return ""
-            parts.append(" AND ".join(found))
-        unique = list(dict.fromkeys(parts))
-        return unique[0] if len(unique) == 1 else " OR ".join(f"({part})" for part in unique)
+    def estimate_sql(self) -> str:
+        """Return a SELECT of about as many rows, of which an engine's estimate can be trusted: without subqueries."""
+        return replace(self, needs=tuple(Need(need.filters) for need in self.needs), is_distinct=False).sql()
+
+    def _condition(self, keys: Keys) -> str:
+        parts = list(dict.fromkeys(need.sql(keys, self.engine) for need in self.needs))
+        if not all(parts):
+            return ""
+        return parts[0] if len(parts) == 1 else " OR ".join(f"({part})" for part in parts)
 
     def _name(self, column: ColumnShape) -> str:
         return quoted_name(column.name, self.engine)
@@ -90,10 +82,24 @@ class TableScan:
         if self.is_unique:
             return [f"{lines[0]}, which must be unique"]
         reductions = dict.fromkeys(entry for need in self.needs for entry in need.reductions)
+        lines += [f"  where {_reached(entry)}" for entry in reductions]
         lines += [
-            f"  where `{entry.column}` is in {entry.table}.{entry.other_column}, if few are" for entry in reductions
+            f"  where {', '.join(f'`{column}`' for column in semijoin.columns)} meets a row of {semijoin.table}"
+            f" whose {_reached(entry)}"
+            for semijoin in dict.fromkeys(entry for need in self.needs for entry in need.semijoins)
+            for entry in semijoin.reductions
         ]
         return lines
+
+
+@dataclass(frozen=True, slots=True)
+class Pulls:
+    """What is pulled, and the statement over it."""
+
+    statement: Statement
+    shapes: Mapping[str, TableShape]
+    """Of its tables, by `table_key`."""
+    scans: tuple[TableScan, ...]
 
 
 def plan_scans(
@@ -101,7 +107,8 @@ def plan_scans(
     shapes: Mapping[str, TableShape],
     holders: Mapping[str, Sequence[str]],
     tables: Mapping[str, KeyedTable] | None = None,
-) -> tuple[TableScan, ...]:
+    homes: Mapping[str, Sequence[str]] | None = None,
+) -> Pulls:
     """Plan what to pull.
 
     Args:
@@ -109,48 +116,47 @@ def plan_scans(
         shapes: The tables, by `table_key`.
         holders: The shards to read each table from.
         tables: What the shard map says of them, where it does.
+        homes: The shards that have each table; None: these.
 
     Raises:
         QueryRefused: The answer depends on more than the tables' rows.
     """
     check_gatherable(statement, shapes)
     sources = Sources(statement, shapes)
-    conditions = Conditions(statement, sources)
+    mentions = Mentions(statement, shapes, Ties(sources, tables or {}), holders, homes or holders)
+    copies = mentions.copies()
     reads_all = reads_all_columns(statement, aliases(sources.all))
     words = names_in(statement)
     groups = statement.tree.find(exp.Group) is not None
     scans = []
-    for key, shape in shapes.items():
-        grouped_by = _whole_key(shape, (tables or {}).get(key), holders[key]) if groups else ()
+    for copy in copies:
+        shape = shapes[copy.table]
+        grouped_by = _whole_key(shape, (tables or {}).get(copy.table), holders[copy.table]) if groups else ()
         columns = shape.columns if reads_all else _columns(shape, words | {name.lower() for name in grouped_by})
         for column in columns:
             if column.declared.startswith("!"):
                 REFUSALS["type"].refuse(None, f"{shape.name}.{column.name}", column.declared[1:])
-        mentions = [source for source in sources.all if source.table == key]
-        needs = tuple(
-            dict.fromkeys(
-                Need(conditions.filters(source), _integers(shapes, shape, conditions.reductions(source)))
-                for source in mentions
-            )
-        )
         scans.append(
             TableScan(
-                table=replace(shape, columns=columns, primary_key=grouped_by),
-                shard_ids=tuple(holders[key]),
-                needs=needs or (Need((), ()),),
+                table=replace(shape, name=copy.name, columns=columns, primary_key=grouped_by),
+                shard_ids=tuple(holders[copy.table]),
+                needs=copy.needs,
                 engine=statement.engine,
-                indexed=tuple(dict.fromkeys(column for source in mentions for column in conditions.compared(source))),
+                indexed=mentions.compared(copy),
                 has_all_columns=reads_all,
+                is_distinct=mentions.are_single(copy) and _may_have_equals(shape, columns),
+                source=shape.name,
             )
         )
-    return tuple(scans)
+    copied = {copy.name: replace(shapes[copy.table], name=copy.name) for copy in copies if copy.name not in shapes}
+    return Pulls(mentions.renamed(copies), {**shapes, **copied}, tuple(scans))
 
 
 def plan_key_scan(check: KeyCheck, shape: TableShape, engine: str) -> TableScan:
     """Plan to pull a table's keys, so that they can be seen to be unique."""
     columns = tuple(column for column in shape.columns if column.name in check.columns)
     copy = TableShape(f"__keys_{check.table}_{'_'.join(check.columns)}"[:60], columns)
-    return TableScan(copy, check.shard_ids, (Need((), ()),), engine, source=shape.name, is_unique=True)
+    return TableScan(copy, check.shard_ids, (Need(),), engine, source=shape.name, is_unique=True)
 
 
 def _whole_key(shape: TableShape, table: KeyedTable | None, shard_ids: Sequence[str]) -> tuple[str, ...]:
@@ -171,17 +177,11 @@ def _columns(shape: TableShape, words: frozenset[str]) -> tuple[ColumnShape, ...
     return found or shape.columns[:1]
 
 
-def _integers(
-    shapes: Mapping[str, TableShape], shape: TableShape, reductions: tuple[Reduction, ...]
-) -> tuple[Reduction, ...]:
-    """Keep the reductions by integers, whose lists mean the same everywhere."""
+def _reached(reduction: Reduction) -> str:
+    return f"`{reduction.column}` is in {reduction.table}.{reduction.other_column}, if few are"
 
-    def is_integer(table: TableShape, name: str) -> bool:
-        column = table.column(name)
-        return column is not None and column.is_integer
 
-    return tuple(
-        entry
-        for entry in reductions
-        if is_integer(shape, entry.column) and is_integer(shapes[entry.table], entry.other_column)
-    )
+def _may_have_equals(shape: TableShape, columns: Sequence[ColumnShape]) -> bool:
+    """Whether rows may be equal in these columns, and equal means the same to everyone: they are integers."""
+    is_key = shape.primary_key and set(shape.primary_key) <= {column.name for column in columns}
+    return not is_key and all(column.is_integer for column in columns)

@@ -17,7 +17,7 @@ from shardctl.query.parse import Statement
 from shardctl.query.plan import Gathering, QueryPlan, Route
 from shardctl.query.pull.checks import check_gatherable, functions, names_in
 from shardctl.query.pull.keys import doubtful_keys
-from shardctl.query.pull.plan import plan_key_scan, plan_scans
+from shardctl.query.pull.plan import Pulls, plan_key_scan, plan_scans
 from shardctl.query.pull.run import gathering_place, refuse_without_place
 from shardctl.query.refusals import REFUSALS
 from shardctl.query.scan import run_on
@@ -65,13 +65,14 @@ def plan_gathering(
     ]
     first = {check.table: check.shard_ids[0] for check in checks} | {key: found[0] for key, found in each.items()}
     shapes, settings = _read(fleet, statement, first, timeout_s)
-    scans = plan_scans(statement, {key: shapes[key] for key in each if key in shapes}, each, holders.tables)
-    if not scans:
+    homes = {key: [shard.shard_id for shard in shards] for key, shards in holders.by_table.items()}
+    pulls = plan_scans(statement, {key: shapes[key] for key in each if key in shapes}, each, holders.tables, homes)
+    if not pulls.scans:
         raise refusal
-    scans += tuple(plan_key_scan(check, shapes[check.table], statement.engine) for check in checks)
+    scans = pulls.scans + tuple(plan_key_scan(check, shapes[check.table], statement.engine) for check in checks)
     asked = {shard_id for scan in scans for shard_id in scan.shard_ids}
     gathering = Gathering(
-        sql=statement.sql,
+        sql=pulls.statement.sql,
         scans=scans,
         settings=tuple(sorted(settings.items())),
         functions=functions(statement, shapes),
@@ -80,7 +81,7 @@ def plan_gathering(
     )
     if may_be_here:
         try:
-            gathering = _here(fleet, statement, gathering, shapes, timeout_s)
+            gathering = _here(fleet, statement, pulls, gathering, timeout_s)
         except NotListed as reason:
             if place is None:
                 raise refuse_without_place(fleet, statement.engine, refusal, reason) from refusal
@@ -88,7 +89,7 @@ def plan_gathering(
         route=Route.GATHER,
         engine=statement.engine,
         shard_ids=tuple(shard_id for shard_id in fleet.shards if shard_id in asked),
-        shard_sql=statement.sql,
+        shard_sql=gathering.sql,
         reason=f"not merged: {refusal.message}",
         gathering=gathering,
         pruned=holders.pruned(asked),
@@ -98,12 +99,12 @@ def plan_gathering(
 def _here(
     fleet: Fleet,
     statement: Statement,
+    pulls: Pulls,
     gathering: Gathering,
-    shapes: Mapping[str, TableShape],
     timeout_s: float | None,
 ) -> Gathering:
     """Return what is brought to DuckDB instead; NotListed if it does not answer alike."""
-    here, scans = translate(statement, shapes, gathering.scans, dict(gathering.settings))
+    here, scans = translate(pulls.statement, pulls.shapes, gathering.scans, dict(gathering.settings))
     holding = [set(scan.shard_ids) for scan in scans]
     together = [shard for shard_id, shard in fleet.shards.items() if all(shard_id in ids for ids in holding)]
     if not together:

@@ -18,7 +18,7 @@ from shardctl.query.engines.values import Row, run_as_written
 from shardctl.query.gatherers import GATHERERS, Gatherer
 from shardctl.query.here.place import opened
 from shardctl.query.plan import Gathering, QueryPlan
-from shardctl.query.pull.conditions import Reduction
+from shardctl.query.pull.needs import Reduction
 from shardctl.query.pull.places import DatabasePlace, Place
 from shardctl.query.pull.plan import TableScan
 from shardctl.query.pull.steps import Steps
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 
 _CANCEL_S = 5.0
 _WORTH_ESTIMATING = 100_000
-_MOST_KEYS = 20_000
-_MOST_KEY_CHARACTERS = 400_000
-"""SQLite reads statements of up to a million characters."""
+_MOST_KEYS = {"sqlite": 20_000}
+_MOST_KEYS_ELSEWHERE = 100_000
+"""SQLite reads statements of up to a million characters; what others take for a list grows with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +199,7 @@ class _Pulling:
         for scan in self.gathering.scans:
             if shard.shard_id in scan.shard_ids:
                 self._check_shape(shard, connection, scan)
-                self.steps.expect(scan, self.gatherer.estimate(connection, scan.sql()))
+                self.steps.expect(scan, self.gatherer.estimate(connection, scan.estimate_sql()))
         # An estimate may be wrong, most of all for small tables; reading stops at the limit in any case.
         if self.steps.expected > 2 * max(self.max_rows, _WORTH_ESTIMATING):
             self._refuse_rows(f"about {self.steps.expected:,} rows are there")
@@ -254,13 +254,13 @@ class _Pulling:
     def _keys(self, reduction: Reduction) -> str | None:
         """Return the values that a column of a pulled table has, as a list; None if they are too many."""
         engine = self.place.quotes
+        most = _MOST_KEYS.get(self.shards[0].backend.name, _MOST_KEYS_ELSEWHERE)
         column, table = quoted_name(reduction.other_column, engine), quoted_name(reduction.table, engine)
-        sql = f"SELECT DISTINCT {column} FROM {table} WHERE {column} IS NOT NULL LIMIT {_MOST_KEYS + 1}"
+        sql = f"SELECT DISTINCT {column} FROM {table} WHERE {column} IS NOT NULL LIMIT {most + 1}"
         values = [row[0] for row in self.place.rows(sql)]
-        if len(values) > _MOST_KEYS or not all(type(value) is int for value in values):
+        if len(values) > most or not all(type(value) is int for value in values):
             return None
-        listed = ", ".join(map(str, sorted(values))) or "NULL"
-        return listed if len(listed) <= _MOST_KEY_CHARACTERS else None
+        return ",".join(map(str, sorted(values))) or "NULL"
 
 
 def refuse_without_place(

@@ -27,6 +27,8 @@ class Source:
     """Rows that fail one of these play no part in the answer."""
     is_inner: bool = False
     """Whether a row of the SELECT always has a row of this table in it."""
+    node: exp.Table | None = None
+    """Where it stands in the statement."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ class Sources:
         self._shapes = shapes
         self._is_sure = is_sure
         self.all: list[Source] = []
+        self.assumed: set[tuple[str, str, bool]] = set()
+        """Tables and columns, and whether they have them: what names without a table were taken to mean by."""
         self._by_select: dict[int, dict[str, Source | None]] = {}
         placed: set[int] = set()
         for select in statement.tree.find_all(exp.Select):
@@ -59,6 +63,15 @@ class Sources:
             key = table_key(statement, table)
             if id(table) not in placed and key in shapes:
                 self.all.append(Source(key, "", None))
+
+    def of(self, select: exp.Select) -> list[Source]:
+        """Return the sources in a SELECT's FROM, as far as they are tables that are known."""
+        return [source for source in self._by_select.get(id(select), {}).values() if source is not None]
+
+    def is_whole(self, select: exp.Select) -> bool:
+        """Whether everything in a SELECT's FROM is a known table, joined in a known way."""
+        found = self._by_select.get(id(select), {"": None}).values()
+        return all(source is not None and source.select is not None for source in found)
 
     def resolve(self, column: exp.Column, select: exp.Select) -> Node | None:
         """Return which source a column is of, as seen from a SELECT; None if that is not sure."""
@@ -70,6 +83,8 @@ class Sources:
         while scope is not None:
             if isinstance(scope, exp.Select):
                 found = self._in_scope(scope, qualifier, name)
+                if not qualifier:
+                    self._assume(scope, name, found)
                 if found is not False:
                     return found
                 if not qualifier and not self._is_sure:
@@ -82,6 +97,10 @@ class Sources:
             else:
                 scope = scope.parent
         return None
+
+    def _assume(self, scope: exp.Select, name: str, found: Node | Literal[False] | None) -> None:
+        for source in self.of(scope):
+            self.assumed.add((source.table, name, isinstance(found, Node) and source is found.source))
 
     def _in_scope(self, scope: exp.Select, qualifier: str, name: str) -> Node | Literal[False] | None:
         """Return the column; None if it may be one of several; False if this SELECT has none of this name."""
@@ -139,7 +158,7 @@ class Sources:
             return None
         if alias is not None and alias.args.get("columns"):
             return None
-        return Source(key, alias_of(self._statement, node), select)
+        return Source(key, alias_of(self._statement, node), select, node=node)
 
 
 def table_key(statement: Statement, table: exp.Table) -> str:

@@ -7,14 +7,12 @@ cannot, each pulls its tables one after another, and nothing is left out by keys
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from shardctl.query.pull.conditions import Reduction
+from shardctl.query.pull.needs import Keys, Reduction
 from shardctl.query.pull.plan import TableScan
 from shardctl.query.scan import Stopped
-
-Keys = Mapping[Reduction, str]
 
 
 @dataclass
@@ -50,7 +48,7 @@ class Steps:
     @property
     def expected(self) -> int:
         """About how many rows will be pulled at least: of the tables that nothing reduces."""
-        reducible = {scan.table.name for scan in self.scans if any(need.reductions for need in scan.needs)}
+        reducible = {scan.table.name for scan in self.scans if all(need.is_reducible for need in scan.needs)}
         return sum(rows for name, rows in self._rows.items() if name not in reducible)
 
     def run(self) -> Iterator[tuple[TableScan, Keys]]:
@@ -86,14 +84,14 @@ class Steps:
     def _waits(self, scan: TableScan) -> bool:
         """Whether the keys of a table of this step may reduce a scan."""
         now = {chosen.table.name for chosen, _ in self._step}
-        return any(entry.table in now for need in scan.needs for entry in need.reductions)
+        return any(entry.table in now for need in scan.needs for entry in need.all_reductions())
 
     def _keys(self, scan: TableScan) -> Keys:
         assert self._left is not None
         missing = {other.table.name for other in [*self._left, scan, *(chosen for chosen, _ in self._step)]}
         found: dict[Reduction, str] = {}
         for need in scan.needs:
-            for reduction in need.reductions:
+            for reduction in dict.fromkeys(need.all_reductions()):
                 keys = None if reduction.table in missing else self.keys_of(reduction)
                 if keys is not None:
                     found[reduction] = keys

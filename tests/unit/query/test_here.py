@@ -40,7 +40,7 @@ def here(engine: str, sql: str, *, has_others: bool = True, **settings: str) -> 
     identity = ColumnShape("id", "integer" if engine == "postgresql" else "int(11) NOT NULL", is_integer=True)
     shapes = {"typed": TableShape("typed", (identity, *columns))}
     statement = parse(sql, engine)
-    scans = plan_scans(statement, shapes, {"typed": ["one"]})
+    scans = plan_scans(statement, shapes, {"typed": ["one"]}).scans
     return translate(statement, shapes, scans, SETTINGS[engine] | settings)[0]
 
 
