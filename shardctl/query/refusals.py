@@ -150,6 +150,13 @@ REFUSALS: Mapping[str, Refusal] = {
         "SELECT a.id FROM weather_locations a, weather_locations b WHERE a.id > b.id",
         engine="mysql",
     ),
+    "rounding": Refusal(
+        "on MySQL, an integer column that is to be equal to a fraction, where rows are gathered",
+        "`{}` is an integer: an index finds what a fraction is rounded to, and without one nothing is found",
+        "SELECT a.id FROM weather_locations a, weather_locations b WHERE a.id > b.id AND a.height = 4.5",
+        engine="mysql",
+        hint="write an integer, or compare with `<` and `>`",
+    ),
     "engines": Refusal(
         "shards of several engines: all but rows as they come, and counts",
         "{} compare, order and calculate differently: together they give unsorted rows and counts only",

@@ -253,3 +253,18 @@ def test_functions_of_the_application_are_refused(postgresql: Databases) -> None
             with pytest.raises(QueryRefused, match=r"`\w+` (is a function that each shard|looks at more than one row)"):
                 run_query(fleet, sql, shards=shards_of(fleet))
         assert len(run_query(fleet, "SELECT twice(), id FROM weather_locations", shards=shards_of(fleet)).rows) == 9
+
+
+def test_an_answer_that_depends_on_an_index_is_not_gathered(mysql: Databases) -> None:
+    """MariaDB finds 5 for 4.5 in an index, and in the same table without it nothing."""
+    sql = "SELECT id, height FROM weather_locations WHERE height = 4.5"
+    with both(mysql, rows(1, 40)) as (fleet, one):
+        assert not run_query(fleet, sql, shards=[one]).rows
+        for shard in (*shards_of(fleet), one):
+            with shard.engine.begin() as connection:
+                connection.exec_driver_sql("CREATE INDEX by_height ON weather_locations (height)")
+        found = run_query(fleet, sql, shards=[one]).rows
+        assert {row[1] for row in found} == ({5} if one.engine.dialect.is_mariadb else set())  # type: ignore[attr-defined]
+        assert sorted(run_query(fleet, sql, shards=shards_of(fleet)).rows) == sorted(found)
+        with pytest.raises(QueryRefused, match="`height` is an integer"):
+            run_query(fleet, f"SELECT id, max(height) OVER () FROM ({sql}) found", shards=shards_of(fleet))

@@ -17,6 +17,7 @@ from shardctl.query.pull.checks import check_gatherable, names_in, reads_all_col
 from shardctl.query.pull.keys import KeyCheck
 from shardctl.query.pull.mentions import Mentions
 from shardctl.query.pull.needs import ALIAS, Keys, Need, Reduction
+from shardctl.query.pull.rounding import check_rounding
 from shardctl.query.pull.sources import Sources, aliases
 from shardctl.query.refusals import REFUSALS
 from shardctl.query.sharding import KeyedTable
@@ -122,6 +123,8 @@ def plan_scans(
         QueryRefused: The answer depends on more than the tables' rows.
     """
     check_gatherable(statement, shapes)
+    if statement.engine == "mysql":
+        check_rounding(statement, shapes)
     sources = Sources(statement, shapes)
     mentions = Mentions(statement, shapes, Ties(sources, tables or {}), holders, homes or holders)
     copies = mentions.copies()

@@ -7,6 +7,7 @@ import pytest
 
 from shardctl.errors import QueryRefused
 from shardctl.query.gatherers.shapes import ColumnShape, TableShape
+from shardctl.query.parameters import bound
 from shardctl.query.parse import parse
 from shardctl.query.pull.checks import check_gatherable, functions
 from shardctl.query.pull.plan import plan_scans
@@ -220,3 +221,66 @@ def test_a_type_that_only_the_shards_have_is_refused_where_it_is_read() -> None:
 def test_functions_are_found_with_and_without_brackets() -> None:
     statement = parse("select current_user, my_own(id), lower(city) from customers where city like 'x'", "postgresql")
     assert set(functions(statement, SHAPES)) == {"current_user", "my_own", "lower", "like"}
+
+
+ROUNDED = [
+    "o.id = 0.5",
+    "0.5 = o.id",
+    "o.id = -1.5e0",
+    "o.id = '1.5x'",
+    "o.id = (- .5)",
+    "o.id <=> 1.5",
+    "o.id in (2.5)",
+    "(o.id, o.note) = (1.5, 'a')",
+    "(o.id, o.note) in ((1.5, 'a'))",
+    "o.id = any (select 1.5)",
+    "o.id = (select '1.5')",
+    "o.id = PI()",
+    "o.price = 1.5 and o.price = o.id",
+    "o.price = 1.5 and o.id in (select price from orders)",
+    "exists (select 1 from (select id as number from orders) z where z.number = 1.5)",
+]
+WHOLE = [
+    "o.id = 1.0",
+    "o.id = '1'",
+    "o.id = 'a'",
+    "o.id = 10e-1",
+    "o.price = 1.5",
+    "o.note = '1.5'",
+    "o.id < 1.5",
+    "o.id <> 1.5",
+    "o.id in (1.5, 2)",
+    "o.id between 0.5 and 1.5",
+    "o.price = 1.5 and o.price > o.id",
+    "o.id = o.price + 0.5",
+    "o.id = (select avg(price) from orders)",
+]
+ORDERS = {"orders": shape("orders", id="integer", price="decimal(8,2)", note="text")}
+
+
+def plan_on(engine: str, condition: str) -> None:
+    statement = parse(f"select o.id, rank() over (order by o.id) from orders o where {condition}", engine)
+    plan_scans(statement, ORDERS, {"orders": ("a", "b")})
+
+
+@pytest.mark.parametrize("condition", ROUNDED)
+def test_an_integer_that_equals_a_fraction_is_not_gathered_on_mysql(condition: str) -> None:
+    with pytest.raises(QueryRefused, match="is an integer: an index finds what a fraction is rounded to"):
+        plan_on("mysql", condition)
+
+
+@pytest.mark.parametrize("condition", WHOLE)
+def test_what_is_found_alike_without_an_index_is_gathered(condition: str) -> None:
+    plan_on("mysql", condition)
+
+
+def test_other_engines_round_nothing() -> None:
+    plan_on("postgresql", "o.id = 0.5")
+    plan_on("sqlite", "o.id = 0.5")
+
+
+def test_a_parameter_may_be_a_fraction_too() -> None:
+    with bound({"id": 0.5}), pytest.raises(QueryRefused, match="is an integer"):
+        plan_on("mysql", "o.id = :id")
+    with bound({"id": 5}):
+        plan_on("mysql", "o.id = :id")
