@@ -48,7 +48,7 @@ def outermost_queries(node: exp.Expression) -> Iterable[exp.Expression]:
 def ties_all(ties: Ties, sources: Sequence[Source], here: Collection[Source]) -> bool:
     """Whether the rows of sources, but for those of reference tables, live with rows that are here."""
     known = list(here)
-    waiting = [source for source in sources if not ties.is_reference(source)]
+    waiting = [source for source in sources if not ties.is_reference(source) and source not in known]
     while waiting:
         found = next((source for source in waiting if any(ties.are_tied(source, other) for other in known)), None)
         if found is None:

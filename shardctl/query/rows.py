@@ -134,6 +134,8 @@ def _position(clauses: Clauses, item: Item) -> int | None:
     if item.node.find(exp.Rand) or any(name in {"random", "rand"} for name in calls(item.tokens)):
         refuse("a random order differs between the shards", item.whole)
     position = order_position(clauses, item)
+    if position is None and clauses.distinct and isinstance(item.node, exp.Column):
+        return next((i for i, entry in enumerate(clauses.items) if entry.node == item.node), None)
     if item.ordinal is not None or position is None:
         return position
     return None if any(entry.is_star for entry in clauses.items) else position

@@ -88,6 +88,8 @@ class Ties:
         keys = [None if table is None else table.key for table in tables]
         if keys[0] is None or keys[1] is None or keys[0].strategy != keys[1].strategy:
             return False
+        if len(keys[0].columns) != len(keys[1].columns):
+            return False
         return all(
             self.type_of(mine) is self.type_of(theirs) is not None and self.is_exact(mine) and self.is_exact(theirs)
             for mine, theirs in zip(self.key(one), self.key(other), strict=True)

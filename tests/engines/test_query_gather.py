@@ -94,7 +94,7 @@ def test_values_of_every_type_arrive_as_they_were(databases: Databases) -> None:
 def test_only_needed_columns_rows_and_shards_are_read(databases: Databases) -> None:
     with both(databases, rows()) as (fleet, one):
         sql = (
-            "SELECT c.name, (SELECT count(*) FROM reports r WHERE r.location_id = w.id) AS n"
+            "SELECT c.name, (SELECT count(*) FROM reports r WHERE r.rain = w.id) AS n"
             " FROM weather_locations w JOIN countries c ON c.code = w.country WHERE w.height = 2000"
         )
         plan = plan_for(fleet, sql, shards=shards_of(fleet))
@@ -103,13 +103,13 @@ def test_only_needed_columns_rows_and_shards_are_read(databases: Databases) -> N
         assert columns == {
             "weather_locations": ["id", "country", "height"],
             "countries": ["code", "name"],
-            "reports": ["id", "location_id"],
+            "reports": ["id", "rain"],
         }
         assert {scan.table.name: scan.shard_ids for scan in plan.gathering.scans}["countries"] == ("asia",)
         found = run_query(fleet, sql, shards=shards_of(fleet))
         tall = run_query(fleet, "SELECT id FROM weather_locations WHERE height = 2000", shards=[one]).rows
         beside = sum(
-            run_query(fleet, f"SELECT count(*) FROM reports WHERE location_id = {row[0]}", shards=[one]).rows[0][0]
+            run_query(fleet, f"SELECT count(*) FROM reports WHERE rain = {row[0]}", shards=[one]).rows[0][0]
             for row in tall
         )
         assert found.rows_pulled == len(tall) + beside + 3

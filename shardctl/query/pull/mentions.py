@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
+
+from sqlglot import exp
 
 from shardctl.query.gatherers.shapes import TableShape
 from shardctl.query.parse import Statement, parse
@@ -98,7 +101,7 @@ class Mentions:
         """Put together the mentions that need the same rows, or whose rows are told by filters alone."""
         own_names = {source: self._shapes[source.table].name for source in self._ties.sources.all}
         needs = {source: self._need(source, own_names) for source in mentions}
-        if not needs or any(need == Need() or source.node is None for source, need in needs.items()):
+        if not needs or any(need == Need() or _names_an_output(source) for source, need in needs.items()):
             return [list(mentions)]
         groups: dict[Need, list[Source]] = {}
         for source, need in needs.items():
@@ -158,3 +161,13 @@ class Mentions:
         while f"{_COPY}{number}" in used:
             number += 1
         return f"{_COPY}{number}"
+
+
+def _names_an_output(source: Source) -> bool:
+    """Whether a mention is in an output without a name, which SQLite and MySQL call by its text."""
+    node: Any = source.node
+    while node is not None and node.parent is not None:
+        if isinstance(node.parent, exp.Select) and node.arg_key == "expressions" and not isinstance(node, exp.Alias):
+            return True
+        node = node.parent
+    return source.node is None
