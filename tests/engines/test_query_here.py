@@ -159,6 +159,19 @@ def test_what_duckdb_does_not_know_goes_to_the_database_that_is_named(databases:
         assert sorted(found.rows) == sorted(run_query(fleet, sql, shards=[one]).rows)
 
 
+@pytest.mark.parametrize("databases", ENGINES, indirect=True)
+def test_columns_of_one_name_and_a_limit_are_described_too(databases: Databases) -> None:
+    of_pairs = "FROM weather_locations a JOIN weather_locations b ON a.height = b.height ORDER BY a.id, b.id LIMIT 4"
+    with placeless(databases) as (fleet, one):
+        for sql in (
+            f"SELECT a.id, b.id, rank() OVER (ORDER BY a.id) {of_pairs}",
+            f"WITH x AS ({WINDOW}) SELECT * FROM x ORDER BY id LIMIT 2 OFFSET 1",
+            f"{WINDOW} ORDER BY (SELECT min(id) FROM weather_locations LIMIT 1), id LIMIT 3",
+        ):
+            found, expected = run_query(fleet, sql, shards=shards_of(fleet)), run_query(fleet, sql, shards=[one])
+            assert (found.columns, found.rows) == (expected.columns, expected.rows)
+
+
 def test_text_that_bytes_do_not_order_is_refused_or_goes_on(mysql: Databases) -> None:
     """Words that differ by case or accents only: DuckDB says so once it has seen them."""
     sql = "SELECT city, count(*) OVER (PARTITION BY city) FROM weather_locations"

@@ -96,11 +96,16 @@ def _mysql(connection: Connection, sql: str) -> list[tuple[str, Any]]:
 
 def _without_rows(statement: Statement) -> str:
     """Return a statement of the same columns that MySQL and MariaDB do not run through."""
-    if args_of(statement.tree, "with") is None:
-        return f"({statement.sql}) LIMIT 0"
-    if statement.tree.args.get("limit") is not None:  # MariaDB takes no WITH in brackets
-        raise not_listed("`WITH` with a `LIMIT` at the end")
-    return f"{statement.sql} LIMIT 0"
+    if statement.tree.args.get("limit") is None:
+        # MariaDB takes no WITH in brackets.
+        return f"{statement.sql} LIMIT 0" if args_of(statement.tree, "with") else f"({statement.sql}) LIMIT 0"
+    # With a LIMIT inside, brackets would make a table of the answer, whose columns must have different names.
+    depth = 0
+    for token in reversed(statement.tokens):
+        depth += (token.kind == "R_PAREN") - (token.kind == "L_PAREN")
+        if token.kind == "LIMIT" and depth == 0:
+            return f"{statement.sql[: token.start]}LIMIT 0"
+    raise not_listed("a `LIMIT` in other words")
 
 
 def _mysql_name(kind: Kind) -> str:
