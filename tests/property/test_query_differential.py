@@ -151,7 +151,7 @@ EXAMPLES = int(os.environ.get("SHARDCTL_TEST_EXAMPLES", "0"))
 """Statements for each test, in place of its own number; `--hypothesis-seed` repeats a run."""
 
 
-@settings(max_examples=EXAMPLES or 150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=EXAMPLES or 50, deadline=None, suppress_health_check=list(HealthCheck))
 @given(sql=statements("sqlite"), which=st.integers(0, 4))
 def test_random_statements_on_sqlite(pairs: list[tuple[Fleet, LiveShard]], sql: str, which: int) -> None:
     fleet, one = pairs[which]
@@ -159,7 +159,7 @@ def test_random_statements_on_sqlite(pairs: list[tuple[Fleet, LiveShard]], sql: 
     COUNTS[compare(fleet, one, sql)] += 1
 
 
-@settings(max_examples=EXAMPLES or 150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=EXAMPLES or 50, deadline=None, suppress_health_check=list(HealthCheck))
 @given(sql=gathered("sqlite"), which=st.integers(0, 4))
 def test_random_gathered_statements_on_sqlite(pairs: list[tuple[Fleet, LiveShard]], sql: str, which: int) -> None:
     fleet, one = pairs[which]

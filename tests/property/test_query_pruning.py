@@ -61,7 +61,7 @@ def check(databases: Databases, examples: int) -> None:
 
 @pytest.mark.parametrize("databases", ["sqlite"], indirect=True)
 def test_random_conditions_on_keys_of_sqlite_shards(databases: Databases) -> None:
-    check(databases, 200)
+    check(databases, 80)
 
 
 @pytest.mark.slow
