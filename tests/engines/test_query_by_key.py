@@ -179,3 +179,11 @@ def test_columns_beside_a_grouped_primary_key(postgresql: Databases) -> None:
         sql = "SELECT id, name, rank() OVER (ORDER BY count(*), id) FROM accounts GROUP BY id"
         with pytest.raises(QueryRefused, match="one primary key"):
             run_query(fleet, sql, shards=shards_of(fleet))
+
+
+def test_keys_of_one_strategy_and_of_differing_length_are_not_the_same_key(databases: Databases) -> None:
+    joined = "SELECT count(*), sum(s.taken) FROM accounts a JOIN seats s ON s.seat_no = a.id"
+    nested = "SELECT id FROM accounts WHERE id IN (SELECT seat_no FROM seats WHERE taken = 1)"
+    with keyed(databases) as (fleet, one):
+        for sql in (joined, nested):
+            assert same(fleet, one, sql).rows
