@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import HealthCheck, Phase, given, reject, seed, settings
 
 from shardctl.errors import QueryRefused, ShardctlError, ShardError
 from shardctl.fleet.fleet import Fleet
@@ -122,15 +122,19 @@ def run_fleets(engine: str, folder: Path, fleets: int, statements: int) -> Count
 
 def on_one_fleet(schema: RandomSchema, fleet: Fleet, one: LiveShard, statements: int, counts: Counter[str]) -> None:
     oracle = Oracle(one)
+    seen: set[str] = set()
 
     @seed(schema.statements_seed)
     @settings(max_examples=statements, phases=[Phase.generate, Phase.shrink], **QUIETLY)
     @given(drawn=random_statements(schema))
     def on_statements(drawn: Drawn) -> None:
+        if drawn.sql in seen:
+            reject()  # and draw another one
         try:
             counts[compare(fleet, oracle, drawn)] += 1
         except AssertionError as error:
             raise AssertionError(f"SHARDCTL_TEST_SEED={SEED}\n{schema}\n{error}") from None
+        seen.add(drawn.sql)
 
     on_statements()
 
