@@ -300,6 +300,12 @@ def test_unknown_aggregates_are_refused(both_of_module):
         both_of_module.three.execute(select(getattr(func, name)(N)))
 
 
+def test_sql_text_for_a_class_sees_what_is_not_flushed(both):
+    both.three.add_all([Customer(id=100 + n, name="new", is_active=True) for n in range(6)])
+    named = select(Customer).from_statement(text(f"SELECT * FROM {Customer.__tablename__} WHERE name = 'new'"))
+    assert {row.id for row in both.three.scalars(named)} == set(range(100, 106))
+
+
 def test_uncommitted_changes_are_seen(both):
     both.three.add_all([Customer(id=100 + n, name="new", is_active=True) for n in range(6)])
     assert both.three.scalar(select(func.count()).where(N == "new")) == 6  # flushed, in the session's transactions

@@ -200,7 +200,8 @@ class _Asking:
             The session's results, and what `look` returned, by shard.
         """
         context, session = self._context, self._session
-        if context.is_orm_statement and context.load_options._autoflush:
+        # SQL text has no such options: it is flushed for.
+        if context.is_orm_statement and (not context.is_select or context.load_options._autoflush):
             session._autoflush()  # before its connections are replaced
         executions = [self._noted(shard_id, statement) for shard_id in self._shard_ids]
         connections = session.connections([execution.bind for execution in executions])
