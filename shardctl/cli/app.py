@@ -23,6 +23,7 @@ class Root(Boundary, Group):
         "history": "shardctl.cli.history:history",
         "drift": "shardctl.cli.drift:drift",
         "query": "shardctl.cli.query:query",
+        "explain": "shardctl.cli.explain:explain",
         "exec": "shardctl.cli.exec:exec_",
         "locate": "shardctl.cli.locate:locate",
         "shards": "shardctl.cli.shards:shards",

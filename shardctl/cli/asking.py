@@ -17,9 +17,11 @@ from shardctl.errors import ConfigError, Interrupted, PartialFailure, QueryRefus
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from shardctl.cli.plan_tree import Ran
     from shardctl.fleet import Fleet, LiveShard
     from shardctl.query import QueryResult, QueryRows
     from shardctl.query.asked import Asked
+    from shardctl.query.explain import Explained
     from shardctl.query.scan import ShardsFailed
 
 _NAME = re.compile(r"[A-Za-z_][\w.]*")
@@ -105,19 +107,48 @@ class Asking:
                 hint=failure.hint,
             )
 
-    def explain(self, sql: str) -> None:
-        """Print what would be done for a statement."""
-        from shardctl.query import plan_for
-        from shardctl.query.parameters import bound
+    def explain(self, sql: str, *, analyze: bool = False, shard_plans: bool = False) -> None:
+        """Print what would be done for a statement, or with `analyze` what was.
 
-        with bound(self.parameters):
-            plan = plan_for(self.fleet, sql, shards=self.shards, timeout_s=self.timeout_s, everywhere=self.everywhere)
-        if self.format is RowFormat.TABLE:
-            output.write(plan.explain() + "\n")
-            return
-        rows = [[shard_id, plan.shard_sql] for shard_id in plan.shard_ids]
-        extra = {"route": str(plan.route), "reason": plan.reason, "plan": plan.explain()}
-        output.emit(["shard", "statement"], rows, Format(self.format), extra=extra)
+        Args:
+            sql: The statement.
+            analyze: Whether it is run.
+            shard_plans: Whether the plans of the shards' own engines are printed too.
+        """
+        from shardctl.cli import plan_tree
+        from shardctl.query.explain import explain, look
+        from shardctl.query.parameters import bound, check_names
+
+        check_names(sql, self.parameters)
+        ran: Ran | None = None
+        with bound(self.parameters), diagnostics.working(f"planning for {len(self.shards)} shards"):
+            if analyze:
+                found, ran = self._analyze(sql)
+            else:
+                found = explain(
+                    self.fleet, sql, shards=self.shards, timeout_s=self.timeout_s, everywhere=self.everywhere
+                )
+            looks = look(self.fleet, found, self.shards, timeout_s=self.timeout_s, with_plans=shard_plans)
+        with output.into(self.file):
+            plan_tree.emit(found, looks, ran, self.format)
+
+    def _analyze(self, sql: str) -> tuple[Explained, Ran]:
+        from shardctl.cli.plan_tree import Ran
+        from shardctl.query.explain import analyze
+
+        try:
+            found, result, asked = analyze(
+                self.fleet,
+                sql,
+                shards=self.shards,
+                timeout_s=self.timeout_s,
+                max_rows_pulled=self.max_rows_pulled,
+                everywhere=self.everywhere,
+                memory_limit=self.memory_limit,
+            )
+        except KeyboardInterrupt:
+            raise Interrupted("interrupted: the statement was cancelled on every shard") from None
+        return found, Ran(len(result.rows), result.seconds, asked)
 
     def overview(self) -> None:
         """Print how many rows of each table each shard has."""
@@ -167,6 +198,8 @@ class Asking:
 
     def _print(self, result: QueryResult, asked: Asked, failure: ShardsFailed | None) -> None:
         extra: dict[str, Any] = {"shards": list(result.shard_ids), "seconds": round(result.seconds, 3)}
+        if asked.all_received is not None:
+            extra["bytes_received"] = asked.all_received
         if failure is not None:
             extra["missing"] = list(failure.shard_ids)
         before = output.bytes_written()
@@ -250,7 +283,8 @@ def _footer(result: QueryResult | QueryRows, count: int, seconds: float, asked: 
     shards = f"{len(result.shard_ids)} shard{'' if len(result.shard_ids) == 1 else 's'}"
     if result.plan.pruned is not None:
         shards = f"{len(result.shard_ids)} of {result.plan.pruned.candidates} shards, by the sharding key,"
-    text = f"{rows} from {shards} in {seconds:.2f} s ({result.plan.reason}); {_bytes(size)} printed"
+    received = "" if asked.all_received is None else f"{_bytes(asked.all_received)} received, "
+    text = f"{rows} from {shards} in {seconds:.2f} s ({result.plan.reason}); {received}{_bytes(size)} printed"
     slowest = asked.slowest
     return text + (f"; slowest `{slowest[0]}`, {slowest[1]:.2f} s" if slowest and len(result.shard_ids) > 1 else "")
 

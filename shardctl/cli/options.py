@@ -153,6 +153,15 @@ Params = Annotated[
     list[str] | None,
     typer.Option("--param", metavar="NAME=VALUE", help="The value of :NAME in the statement; repeatable."),
 ]
+MaxRowsPulled = Annotated[
+    int, typer.Option("--max-rows-pulled", min=0, help="Rows at most that are brought to one place.")
+]
+Everywhere = Annotated[
+    bool, typer.Option("--everywhere", help="Ask all shards, also those that the sharding key rules out.")
+]
+MemoryLimit = Annotated[
+    str, typer.Option("--memory-limit", metavar="SIZE", help="What gathering in DuckDB may use, such as 500MB.")
+]
 RowFormats = Annotated[
     RowFormat, typer.Option("--format", envvar="SHARDCTL_FORMAT", help="How to print; the last two need pyarrow.")
 ]

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from itertools import chain, islice
@@ -131,6 +131,18 @@ def write_bytes(data: bytes) -> None:
     except OSError as error:
         _discard(stream)
         raise ShardctlError(f"cannot write to standard output: {error.strerror}") from error
+
+
+def write_drawn(draw: Callable[[TextIO, bool], str]) -> None:
+    """Write what is drawn for standard output: `draw` is given the stream, and whether it has ASCII only."""
+    write(_as_written(draw(_stream(), not _can_write("\u2500\u2026"))))
+
+
+def write_object(members: Mapping[str, Any]) -> None:
+    """Write an object of JSON, with the version of its contract first."""
+    document = {"version": JSON_VERSION, **members}
+    text = json.dumps(document, ensure_ascii=False, indent=2)
+    write((text if _can_write(text) else json.dumps(document, indent=2)) + "\n")
 
 
 def bytes_written() -> int:

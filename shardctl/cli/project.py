@@ -28,6 +28,15 @@ def open_fleet(config: Path | None, app: str | None) -> Fleet:
         return shardctl.open(config, app=app, pooled=False)
 
 
+def note_broken_models(fleet: Fleet) -> None:
+    """Say why class names and joins will not be understood; plain SQL works all the same."""
+    if fleet.shard_map.models:
+        try:
+            _ = fleet.models
+        except ConfigError as error:
+            diagnostics.say(f"note: without models, classes and joins are not known: {error.message}")
+
+
 def select(
     fleet: Fleet,
     *,

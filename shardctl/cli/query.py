@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from shardctl.cli import diagnostics, options, output
 from shardctl.cli.asking import Asking, check_format
 from shardctl.cli.options import RowFormat
-from shardctl.cli.project import open_fleet, select
+from shardctl.cli.project import note_broken_models, open_fleet, select
 from shardctl.cli.statements import read_statement
 from shardctl.errors import ConfigError
-
-if TYPE_CHECKING:
-    from shardctl.fleet import Fleet
 
 
 def query(
@@ -38,19 +35,15 @@ def query(
     partial: Annotated[
         bool, typer.Option("--partial-results", help="Answer without the shards that fail; exit code 4.")
     ] = False,
-    explain: Annotated[bool, typer.Option("--explain", help="Print the plan, and run nothing.")] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Print the plan as `explain` does, and run nothing.")
+    ] = False,
     out: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write the rows to a file, whole or not.")
     ] = None,
-    max_rows_pulled: Annotated[
-        int, typer.Option("--max-rows-pulled", min=0, help="Rows at most that are brought to one place.")
-    ] = 1_000_000,
-    everywhere: Annotated[
-        bool, typer.Option("--everywhere", help="Ask all shards, also those that the sharding key rules out.")
-    ] = False,
-    memory_limit: Annotated[
-        str, typer.Option("--memory-limit", metavar="SIZE", help="What gathering in DuckDB may use, such as 500MB.")
-    ] = "2GB",
+    max_rows_pulled: options.MaxRowsPulled = 1_000_000,
+    everywhere: options.Everywhere = False,
+    memory_limit: options.MemoryLimit = "2GB",
     shard: options.Shards = None,
     label: options.Labels = None,
     exclude: options.Exclude = None,
@@ -73,7 +66,7 @@ def query(
     check_format(format_, out)
     fleet = open_fleet(config, app)
     chosen = select(fleet, shards=shard, labels=label, exclude=exclude)
-    _note_broken_models(fleet)
+    note_broken_models(fleet)
     from shardctl.query.parameters import read_parameters
 
     asking = Asking(fleet, chosen, timeout or fleet.shard_map.timeout_s, format_, by_shard, partial, out)
@@ -93,12 +86,3 @@ def query(
             run_prompt(asking)
         else:
             asking.overview()
-
-
-def _note_broken_models(fleet: Fleet) -> None:
-    """Say why class names and joins will not be understood; plain SQL works all the same."""
-    if fleet.shard_map.models:
-        try:
-            _ = fleet.models
-        except ConfigError as error:
-            diagnostics.say(f"note: without models, classes and joins are not known: {error.message}")

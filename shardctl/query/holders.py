@@ -76,6 +76,11 @@ class Holders:
         ids = {key: [shard.shard_id for shard in self.by_table[key]] for key in tables}
         self._pruning = Pruning(statement, tables, ids, {shard.backend.name for shard in shards})
 
+    @property
+    def without_rule(self) -> str | None:
+        """A table that no rule of the shard map is for."""
+        return next(iter(self._undeclared), None)
+
     def pruned(self, asked: Collection[str]) -> Pruned | None:
         """Return why no more shards than these are asked; None if these are all."""
         candidates = {shard.shard_id for shards in self.by_table.values() for shard in shards}

@@ -62,6 +62,11 @@ class Question:
             parse(self._statement.sql, engine)
         self._holders = Holders(fleet, self._models, self._statement, shards, everywhere=everywhere)
 
+    @property
+    def without_rule(self) -> str | None:
+        """A table of the statement that no rule of the shard map is for."""
+        return self._holders.without_rule
+
     @cached_property
     def plan(self) -> QueryPlan:
         """The plan to run the statement on the one shard that has its rows, or else to merge, or else to gather."""

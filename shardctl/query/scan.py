@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from shardctl.errors import QueryRefused, ShardError
 from shardctl.fleet import grouped_problems
 from shardctl.fleet.quoting import quoted_name
-from shardctl.query.asked import note
+from shardctl.query.asked import note, note_rows, reading
 from shardctl.query.engines import ENGINES, Engine, Row, ValueType
 from shardctl.query.engines.values import run_as_written
 from shardctl.query.gatherers import GATHERERS
@@ -111,7 +111,7 @@ def open_scan(
     Collations are known on SQLite only: other engines answer nothing else while rows are read.
     """
     engine = ENGINES[shard.backend.name]
-    with shard.connect(read_only=True) as connection:
+    with reading(shard) as connection:
         _check(shard, connection, plan, is_first=is_first)
         engine.prepare_stream(connection)
         result = run_as_written(connection, plan.shard_sql, stream_results=True, max_row_buffer=batch_size)
@@ -128,7 +128,7 @@ def open_scan(
 
 def _scan_shard(shard: LiveShard, plan: QueryPlan, max_rows: int | None, *, is_first: bool) -> ShardRows:
     engine = ENGINES[shard.backend.name]
-    with shard.connect(read_only=True) as connection:
+    with reading(shard) as connection:
         _check(shard, connection, plan, is_first=is_first)
         output_names: tuple[str, ...] = ()
         if isinstance(plan.merge, EngineMerge) and is_first:
@@ -140,6 +140,7 @@ def _scan_shard(shard: LiveShard, plan: QueryPlan, max_rows: int | None, *, is_f
         fetched = result.fetchall() if max_rows is None else result.fetchmany(max_rows + 1)
         result.close()
         rows = [tuple(row) for row in fetched]
+        note_rows(shard.shard_id, len(rows))
         if max_rows is not None and len(rows) > max_rows:
             raise TooManyRows(
                 f"shard `{shard.shard_id}` has more than {max_rows} rows for this query",

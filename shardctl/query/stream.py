@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from shardctl.errors import QueryRefused, ShardError
 from shardctl.fleet.fan_out import CANCEL_S, MAX_JOBS, Outcome
-from shardctl.query.asked import note
+from shardctl.query.asked import note, note_rows
 from shardctl.query.engines import ENGINES, Row
 from shardctl.query.gather import check_columns, one_type
 from shardctl.query.merge import RowMerge
@@ -105,6 +105,7 @@ class Stream:
                 channel.items.put(head)
                 for batch in batches:
                     channel.put_batch(batch, self._stop)
+                    note_rows(shard.shard_id, len(batch))
 
         def pump() -> None:
             with closing(fleet.fan_out(read, shards, may_start=lambda: not self._stop.is_set())) as outcomes:

@@ -51,6 +51,14 @@ class Engine(Protocol):
         """Return SQL that merges partial aggregates."""
         ...
 
+    def plan(self, connection: Connection, sql: str) -> list[str]:
+        """Return the lines of the engine's own plan for a statement, which is not run."""
+        ...
+
+    def expected_rows(self, connection: Connection, sql: str) -> tuple[int | None, int | None]:
+        """Return how many rows the engine expects of a statement, and how many to read; None: it does not say."""
+        ...
+
     def evaluate(self, shard: LiveShard, relation: Relation, sql: str) -> list[Row]:
         """Run a SELECT over a relation that it calls `__p`, writing nothing."""
         ...

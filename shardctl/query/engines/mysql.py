@@ -79,6 +79,15 @@ class MySQL:
                 return f"(sum({columns[0]}) / sum({columns[1]}))"
         return f"{kind}({columns[0]})"
 
+    def plan(self, connection: Connection, sql: str) -> list[str]:
+        rows = run_as_written(connection, f"EXPLAIN {sql}").mappings()
+        return [", ".join(f"{name} {value}" for name, value in row.items() if value not in (None, "")) for row in rows]
+
+    def expected_rows(self, connection: Connection, sql: str) -> tuple[int | None, int | None]:
+        rows = run_as_written(connection, f"EXPLAIN {sql}").mappings()
+        read = [int(row["rows"]) for row in rows if row.get("rows") is not None]
+        return None, sum(read) if read else None
+
     def evaluate(self, shard: LiveShard, relation: Relation, sql: str) -> list[Row]:
         declared: list[str] = []
         listed: list[str] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -87,6 +88,14 @@ class PostgreSQL:
                 exact = own if own == "double precision" else "numeric"
                 return f"(CAST(sum({columns[0]}) AS {exact}) / NULLIF(CAST(sum({columns[1]}) AS {exact}), 0))"
         return f"{kind}({columns[0]})"
+
+    def plan(self, connection: Connection, sql: str) -> list[str]:
+        return [str(row[0]) for row in run_as_written(connection, f"EXPLAIN {sql}")]
+
+    def expected_rows(self, connection: Connection, sql: str) -> tuple[int | None, int | None]:
+        found = run_as_written(connection, f"EXPLAIN (FORMAT JSON) {sql}").scalar_one()
+        plan = json.loads(found) if isinstance(found, str) else found
+        return int(plan[0]["Plan"]["Plan Rows"]), None
 
     def evaluate(self, shard: LiveShard, relation: Relation, sql: str) -> list[Row]:
         types = [value_type.name for value_type in relation.types]

@@ -61,6 +61,18 @@ class SQLite:
                 return f"(total({columns[0]}) / NULLIF(sum({columns[1]}), 0))"
         return f"{kind}({columns[0]})"
 
+    def plan(self, connection: Connection, sql: str) -> list[str]:
+        depths = {0: -1}
+        lines = []
+        for row in run_as_written(connection, f"EXPLAIN QUERY PLAN {sql}"):
+            number, parent, _, detail = tuple(row)
+            depths[number] = depths.get(parent, -1) + 1
+            lines.append("  " * depths[number] + str(detail))
+        return lines
+
+    def expected_rows(self, connection: Connection, sql: str) -> tuple[int | None, int | None]:
+        return None, None  # it tells nobody what it expects
+
     def evaluate(self, shard: LiveShard, relation: Relation, sql: str) -> list[Row]:
         columns = ", ".join(
             f"{name} COLLATE {collation or 'BINARY'}"

@@ -45,7 +45,7 @@ class MergingSession(OneConnectionSession):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._stand_in: Callable[[Any], Any] | None = None
-        event.listen(self, "do_orm_execute", _answer, retval=True, insert=True)
+        event.listen(self, "do_orm_execute", answer_select, retval=True, insert=True)
 
     def _connection_for_bind(self, engine: Any, execution_options: Any = None, **options: Any) -> Any:
         if self._stand_in is not None:
@@ -79,7 +79,7 @@ class MergingSession(OneConnectionSession):
         return False
 
 
-def _answer(context: ORMExecuteState) -> Any:
+def answer_select(context: ORMExecuteState) -> Any:
     """Answer a SELECT that needs several shards; None leaves everything else to ShardedSession."""
     session = context.session
     if not isinstance(session, MergingSession) or _names_shard(context):

@@ -14,6 +14,7 @@ from shardctl.fleet.engines import parse_url, unpooled
 from shardctl.fleet.fan_out import MAX_JOBS
 from shardctl.fleet.live_shard import LiveShard
 from shardctl.fleet.quoting import quoted_name
+from shardctl.query.asked import note_rows, reading
 from shardctl.query.engines.values import Row, run_as_written
 from shardctl.query.gatherers import GATHERERS, Gatherer
 from shardctl.query.here.place import opened
@@ -164,12 +165,12 @@ class _Pulling:
     def work(self, shard: LiveShard) -> None:
         """Pull one shard's part of every table, in one snapshot."""
         try:
-            with shard.connect(read_only=True) as connection:
+            with reading(shard) as connection:
                 self.gatherer.begin(connection)
                 self._check(shard, connection)
                 for scan, keys in self.steps.run():
                     if shard.shard_id in scan.shard_ids:
-                        self._scan(connection, scan, scan.sql(keys, limit=self.max_rows + 1))
+                        self._scan(shard, connection, scan, scan.sql(keys, limit=self.max_rows + 1))
         except BaseException:
             self.steps.stop()
             raise
@@ -220,7 +221,7 @@ class _Pulling:
             first = scan.shard_ids[0]
             REFUSALS["shapes"].refuse(None, scan.table.name, first, shard.shard_id, facts=facts)
 
-    def _scan(self, connection: Connection, scan: TableScan, sql: str) -> None:
+    def _scan(self, shard: LiveShard, connection: Connection, scan: TableScan, sql: str) -> None:
         with self.place.batches(connection, scan, sql) as batches:
             for count, batch in batches:
                 with self._lock:
@@ -230,6 +231,7 @@ class _Pulling:
                     if self.rows > self.max_rows:
                         self._refuse_rows()
                     self.place.load(scan, batch)
+                note_rows(shard.shard_id, count, scan.table.name)
 
     def _refuse_rows(self, *facts: str) -> None:
         reason = REFUSALS["rows"]
