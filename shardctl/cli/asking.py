@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 _NAME = re.compile(r"[A-Za-z_][\w.]*")
 _MOST_SHARD_COLUMNS = 8
 _STREAMED = (RowFormat.CSV, RowFormat.NDJSON)
+"""Printed as rows come."""
+_KEPT = (RowFormat.PARQUET, RowFormat.ARROW)
+"""Printed once all rows are there, which wait in a file."""
 _WITHOUT_THEM = "`--partial-results` prints what the others give"
 
 
@@ -88,7 +91,7 @@ class Asking:
         from shardctl.query.scan import ShardsFailed
 
         check_names(sql, self.parameters)
-        if self.format in _STREAMED and not self.partial:
+        if self.format in (*_STREAMED, *_KEPT) and not self.partial:
             with bound(self.parameters), noting() as asked:
                 self._stream(sql, asked)
             return
@@ -234,7 +237,7 @@ class Asking:
                     memory_limit=self.memory_limit,
                 )
             with output.into(self.file), closing(counted(result.rows)) as rows:
-                output.emit(result.columns, rows, Format(self.format))
+                self._emit(result.columns, rows)
         except KeyboardInterrupt:
             raise Interrupted(
                 "interrupted: the statement was cancelled on every shard", facts=self._printed(count)
@@ -248,14 +251,15 @@ class Asking:
 
     def _printed(self, count: int) -> list[str]:
         """Return what must be known of rows that were printed before the others failed."""
-        return [f"printed before: {count} rows, which are not all"] if count and self.file is None else []
+        is_printed = count and self.file is None and self.format in _STREAMED
+        return [f"printed before: {count} rows, which are not all"] if is_printed else []
 
     def _say_footer(self, result: QueryResult | QueryRows, rows: int, seconds: float, asked: Asked, size: int) -> None:
         if output.is_terminal() or (self.file is not None and diagnostics.is_watched()):
             diagnostics.say(_footer(result, rows, seconds, asked, size))
 
-    def _emit(self, columns: Sequence[str], rows: Sequence[Any], *, extra: Mapping[str, Any] | None = None) -> None:
-        if self.format in (RowFormat.PARQUET, RowFormat.ARROW):
+    def _emit(self, columns: Sequence[str], rows: Iterable[Any], *, extra: Mapping[str, Any] | None = None) -> None:
+        if self.format in _KEPT:
             from shardctl.cli import arrow
 
             arrow.emit(columns, rows, self.format)
@@ -269,7 +273,7 @@ def check_format(format_: RowFormat, file: Path | None) -> None:
     Raises:
         ConfigError: A package is not installed, or standard output is a terminal.
     """
-    if format_ not in (RowFormat.PARQUET, RowFormat.ARROW):
+    if format_ not in _KEPT:
         return
     from shardctl.cli import arrow
 

@@ -52,7 +52,7 @@ def copy_out(url: URL) -> None:
 
 
 def export_memory(folder: Path) -> Iterator[Row]:
-    """The most memory that a large result takes as CSV, against a small one."""
+    """The most memory that a large result takes as CSV, and with its types, against a small one."""
     with fleet_at(folder, ["sqlite:///a.db", "sqlite:///b.db"]) as fleet:
         for shard in fleet.shards.values():
             with shard.bind.begin() as connection:
@@ -62,6 +62,11 @@ def export_memory(folder: Path) -> Iterator[Row]:
     few = peak_kib([*query[:2], f"{query[2]} WHERE id < 10", "--format", "csv", "-o", "rows.csv"], cwd=folder)
     note(f"peak memory: {many} KiB, {few} KiB")
     yield Row(f"{ROWS:,} rows as CSV, peak memory", "20 rows", many / few, "times as much")
+    for format_ in ("parquet", "arrow"):
+        peak = peak_kib([*query, "--format", format_, "-o", "rows"], cwd=folder)
+        least = peak_kib([*query[:2], f"{query[2]} WHERE id < 10", "--format", format_, "-o", "rows"], cwd=folder)
+        note(f"peak memory, {format_}: {peak} KiB, {least} KiB")
+        yield Row(f"{ROWS:,} rows as {format_}, peak memory", "20 rows", peak / least, "times as much")
 
 
 BENCHMARKS = {"export-speed": export_speed, "export-memory": export_memory}
