@@ -24,7 +24,7 @@ from shardctl.cli.values import to_json, unique
 from shardctl.errors import ConfigError, ShardctlError
 
 _ROWS_AT_ONCE = 20_000
-_GROUP_BYTES = 32 << 20
+_GROUP_BYTES = 8 << 20
 """What a row group of Parquet takes in memory at most, but for its last rows."""
 _DIGITS_OF_INT64 = 19
 _MOST_DIGITS = 38

@@ -256,7 +256,7 @@ class Asking:
 
     def _say_footer(self, result: QueryResult | QueryRows, rows: int, seconds: float, asked: Asked, size: int) -> None:
         if output.is_terminal() or (self.file is not None and diagnostics.is_watched()):
-            diagnostics.say(_footer(result, rows, seconds, asked, size))
+            diagnostics.say(footer(result, rows, seconds, asked, size))
 
     def _emit(self, columns: Sequence[str], rows: Iterable[Any], *, extra: Mapping[str, Any] | None = None) -> None:
         if self.format in _KEPT:
@@ -282,7 +282,8 @@ def check_format(format_: RowFormat, file: Path | None) -> None:
         raise ConfigError(f"`{format_.value}` is not for a terminal", hint="name a file with `-o FILE`")
 
 
-def _footer(result: QueryResult | QueryRows, count: int, seconds: float, asked: Asked, size: int) -> str:
+def footer(result: QueryResult | QueryRows, count: int, seconds: float, asked: Asked, size: int) -> str:
+    """Return the line below an answer: where it is from, and what it took."""
     rows = f"{count} row{'' if count == 1 else 's'}"
     shards = f"{len(result.shard_ids)} shard{'' if len(result.shard_ids) == 1 else 's'}"
     if result.plan.pruned is not None:

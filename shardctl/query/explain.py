@@ -20,9 +20,6 @@ from shardctl.query.results import QueryResult
 if TYPE_CHECKING:
     from shardctl.fleet import Fleet, LiveShard
 
-_PLACES = {"sqlite": "in SQLite here", "postgresql": "in PostgreSQL on `{}`", "mysql": "in its engine on `{}`"}
-"""Where partial results are merged; {} is the first of the shards that are asked."""
-
 
 @dataclass(frozen=True, slots=True)
 class Sent:
@@ -201,7 +198,7 @@ def look(
 
 def merging_place(engine: str, first: str) -> str:
     """Return where partial results are merged, of which the first shard's engine is the judge."""
-    return _PLACES[engine].format(first)
+    return "in SQLite here" if engine == "sqlite" else f"on `{first}`"
 
 
 def _merged(plan: QueryPlan, *, is_mixed: bool) -> tuple[tuple[str, ...], str]:

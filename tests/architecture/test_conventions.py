@@ -99,6 +99,7 @@ def test_completion_knows_commands_shards_labels_and_classes(weather: Workspace)
         "history",
         "drift",
         "query",
+        "explain",
         "exec",
         "locate",
         "shards",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,8 @@ from typing import Any
 import pytest
 from sqlalchemy import event, text
 
+from shardctl.cli.asking import Asking, footer
+from shardctl.cli.options import RowFormat
 from shardctl.errors import QueryRefused
 from shardctl.fleet.fleet import Fleet
 from shardctl.fleet.live_shard import LiveShard
@@ -157,6 +160,20 @@ def test_bytes_are_those_of_the_rows(made: Made) -> None:
         sizes.append(asked.received["asia"])
     assert 1_000 < sizes[0] < 100_000  # type: ignore[operator]
     assert 0 <= sizes[1] - sizes[0] - 999_000 < 20_000  # type: ignore[operator]
+
+
+def test_a_query_says_the_bytes_where_they_are_known(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
+    engine, fleet, _ = made
+    asking = Asking(fleet, shards_of(fleet), 30.0, RowFormat.JSON)
+    for sql in (STATEMENTS[2], STATEMENTS[4]):
+        with noting() as asked:
+            result = run_query(fleet, sql, shards=shards_of(fleet))
+        line = footer(result, len(result.rows), 1.0, asked, 10)
+        asking.answer(sql)
+        found = json.loads(capsys.readouterr().out)
+        is_known = engine != "sqlite" and sys.platform == "linux"
+        assert (found.get("bytes_received", 0) > 100) is is_known
+        assert (" received, 10 bytes printed" in line) is is_known
 
 
 def test_what_is_refused_to_run_is_refused_to_explain(made: Made) -> None:

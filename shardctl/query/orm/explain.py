@@ -31,7 +31,7 @@ from shardctl.topology.model import ShardedTable
 if TYPE_CHECKING:
     from shardctl.fleet import Fleet
 
-_APPENDED = "append: ShardedSession sorts, limits and adds up nothing over shards"
+_APPENDED = "one shard's rows after another's; ShardedSession sorts, limits and adds up nothing"
 
 
 @dataclass(slots=True)
