@@ -72,7 +72,9 @@ class Holders:
             and table.args.get("db") is None
             and self.colocation.is_reference(statement.fold(table.this))
         }
-        tables = {} if everywhere or len(shards) == 1 else self.tables
+        self.placed: Mapping[str, KeyedTable] = {} if everywhere else self.tables
+        """What the shard map says of tables, as far as rows are taken to be where it says."""
+        tables = self.placed if len(shards) > 1 else {}
         ids = {key: [shard.shard_id for shard in self.by_table[key]] for key in tables}
         self._pruning = Pruning(statement, tables, ids, {shard.backend.name for shard in shards})
 
@@ -90,8 +92,8 @@ class Holders:
     @cached_property
     def ties(self) -> Ties:
         """Which of the statement's rows live together."""
-        shapes = {key: table.shape for key, table in self.tables.items()}
-        return Ties(Sources(self._statement, shapes), self.tables)
+        shapes = {key: table.shape for key, table in self.placed.items()}
+        return Ties(Sources(self._statement, shapes), self.placed)
 
     def one(self) -> LiveShard | None:
         """Return the shard that has every row that the statement needs, if there is one such."""

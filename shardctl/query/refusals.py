@@ -114,7 +114,7 @@ REFUSALS: Mapping[str, Refusal] = {
     "keys": Refusal(
         "joins and subqueries across shards that number their rows each by itself, where these numbers are compared",
         "`{}` has the value {} on {} shards: rows of one shard would meet those of another",
-        "SELECT city, (SELECT max(rain) FROM reports r WHERE r.location_id = l.id) FROM weather_locations l",
+        "SELECT city, rank() OVER (ORDER BY rain) FROM weather_locations l JOIN reports r ON r.location_id = l.id",
         hint="choose one shard with `--shard`; joins of rows that live together, without more, are merged",
     ),
     "dependent": Refusal(

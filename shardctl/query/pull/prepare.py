@@ -66,7 +66,7 @@ def plan_gathering(
     first = {check.table: check.shard_ids[0] for check in checks} | {key: found[0] for key, found in each.items()}
     shapes, settings = _read(fleet, statement, first, timeout_s)
     homes = {key: [shard.shard_id for shard in shards] for key, shards in holders.by_table.items()}
-    pulls = plan_scans(statement, {key: shapes[key] for key in each if key in shapes}, each, holders.tables, homes)
+    pulls = plan_scans(statement, {key: shapes[key] for key in each if key in shapes}, each, holders.placed, homes)
     if not pulls.scans:
         raise refusal
     scans = pulls.scans + tuple(plan_key_scan(check, shapes[check.table], statement.engine) for check in checks)
