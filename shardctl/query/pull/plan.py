@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from sqlglot import exp
-
 from shardctl.fleet.quoting import quoted_name
 from shardctl.query.gatherers.shapes import ColumnShape, TableShape
 from shardctl.query.parse import Statement
@@ -130,11 +128,11 @@ def plan_scans(
     copies = mentions.copies()
     reads_all = reads_all_columns(statement, aliases(sources.all))
     words = names_in(statement)
-    groups = statement.tree.find(exp.Group) is not None
     scans = []
     for copy in copies:
         shape = shapes[copy.table]
-        grouped_by = _whole_key(shape, (tables or {}).get(copy.table), holders[copy.table]) if groups else ()
+        is_grouped = any(source.select is None or source.select.args.get("group") for source in copy.mentions)
+        grouped_by = _whole_key(shape, (tables or {}).get(copy.table), holders[copy.table]) if is_grouped else ()
         columns = shape.columns if reads_all else _columns(shape, words | {name.lower() for name in grouped_by})
         for column in columns:
             if column.declared.startswith("!"):
