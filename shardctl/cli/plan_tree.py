@@ -55,7 +55,7 @@ def emit(found: Explained, looks: Looks, ran: Ran | None, format_: RowFormat | F
     if format_ in (RowFormat.PARQUET, RowFormat.ARROW):
         raise ConfigError(f"a plan is not written as `{format_.value}`", hint="pass `--format json`")
     if format_.value == Format.TABLE.value:
-        output.write_drawn(lambda stream, is_plain: _drawn(branch(found, looks, ran), stream, is_plain=is_plain))
+        output.write_drawn(lambda stream, is_plain: draw(branch(found, looks, ran), stream, is_plain=is_plain))
     elif format_.value == Format.JSON.value:
         output.write_object(_document(found, looks, ran))
     else:
@@ -140,7 +140,7 @@ def _answer(ran: Ran, shard_ids: Sequence[str]) -> Branch:
     return made
 
 
-def _drawn(root: Branch, stream: Any, *, is_plain: bool) -> str:
+def draw(root: Branch, stream: Any, *, is_plain: bool) -> str:
     """Draw a tree; on a terminal, lines are broken at its width."""
     from rich.console import Console
     from rich.text import Text
