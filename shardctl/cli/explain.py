@@ -93,4 +93,8 @@ def _explain_python(fleet: Fleet, text: str, values: Mapping[str, Any], format_:
         found = load_statement(text, source.parent if source else None)
     else:
         found = evaluate(text, models_of(fleet))
-    plan_tree.emit(explain_statement(fleet, found, values), {}, None, format_)
+    plan = explain_statement(fleet, found, values)
+    unused = [name for name in values if not any(name in sent.parameters for sent in plan.sent)]
+    if unused:
+        raise ConfigError(f"nothing in the statement is called `{unused[0]}`", hint="`bindparam()` names a value")
+    plan_tree.emit(plan, {}, None, format_)

@@ -15,6 +15,7 @@ from sqlalchemy.engine.result import SimpleResultMetaData
 from sqlalchemy.exc import CompileError
 from sqlalchemy.ext.horizontal_shard import ShardedSession
 from sqlalchemy.orm import FromStatement, ORMExecuteState
+from sqlalchemy.sql.dml import UpdateBase
 from sqlalchemy.sql.selectable import SelectBase
 
 from shardctl.errors import QueryRefused, ShardctlError
@@ -210,9 +211,11 @@ def _sent(statements: Mapping[str, Any], fleet: Fleet, parameters: Mapping[str, 
     for shard_id, statement in statements.items():
         bind: Engine = fleet.shards[shard_id].bind
         translated = bind.get_execution_options().get("schema_translate_map")
-        schemas = {"schema_translate_map": translated, "render_schema_translate": True} if translated else {}
+        options = {"schema_translate_map": translated, "render_schema_translate": True} if translated else {}
+        if isinstance(statement, UpdateBase):
+            options["column_keys"] = list(parameters or {}) or None
         try:
-            compiled = statement.compile(dialect=bind.dialect, compile_kwargs={"render_postcompile": True}, **schemas)
+            compiled = statement.compile(dialect=bind.dialect, compile_kwargs={"render_postcompile": True}, **options)
         except CompileError as error:
             raise QueryRefused(f"this statement cannot be written for `{shard_id}`", facts=[str(error)]) from error
         values = {**compiled.params, **{k: v for k, v in (parameters or {}).items() if k in compiled.params}}
