@@ -6,6 +6,7 @@ import os
 import random
 import re
 from collections import Counter
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,12 @@ def compare(fleet: Fleet, oracle: Oracle, drawn: Drawn) -> str:
 
 
 def normal(found: list[Any], *, fold: bool) -> list[tuple[Any, ...]]:
-    return [tuple(plain(value, fold=fold) for value in row) for row in found]
+    return [tuple(plain(as_number(value), fold=fold) for value in row) for row in found]
+
+
+def as_number(value: Any) -> Any:
+    """Let 2 and 2.00 be equal: of a column of both, PostgreSQL shows either, and DuckDB all with two decimals."""
+    return value.normalize() + 0 if isinstance(value, Decimal) and value.is_finite() else value
 
 
 def sort_key(row: tuple[Any, ...], drawn: Drawn) -> tuple[Any, ...]:
