@@ -87,10 +87,13 @@ class RandomSchema:
     """Of the rows."""
     place: str
     """Where rows meet: `duckdb`, `database`, or either."""
+    is_everywhere: bool = False
+    """Whether rows are on any shard of their table, and every one is asked."""
     statements_seed: int = 0
 
     def __repr__(self) -> str:
-        lines = [f"{self.engine}, {len(self.shard_ids)} shards, up to {self.most_rows} rows, {self.place}"]
+        which = "any shard has any row" if self.is_everywhere else "placed"
+        lines = [f"{self.engine}, {len(self.shard_ids)} shards, up to {self.most_rows} rows, {self.place}, {which}"]
         return "\n".join([*lines, *map(str, self.tables)])
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
@@ -114,6 +117,7 @@ def schemas(draw: st.DrawFn, engine: str) -> RandomSchema:
         most_rows=choices.pick([12, 25, 25, 25, 5, 1]),
         seed=choices.number(0, 2**16),
         place=choices.pick(["either", "duckdb", "database"]) if engine != "sqlite" else "here",
+        is_everywhere=choices.one_in(6),
         statements_seed=choices.number(0, 2**30),
     )
 
@@ -218,6 +222,8 @@ def _home(
     source: random.Random, schema: RandomSchema, table: RandomTable, row: dict[str, Any], found: dict[str, Any]
 ) -> str | None:
     """Return a row's shard; a row that no rule places may be on any."""
+    if schema.is_everywhere and (table.strategy is not None or table.parent is not None):
+        return source.choice(_shard_ids(table))
     if table.strategy is not None:
         key = tuple(row[column] for column in table.key)
         return table.strategy.place(key) if None not in key else source.choice(table.strategy.shard_ids)
@@ -229,10 +235,15 @@ def _home(
     key_at = carried(table)
     if key_at is not None and all(row[column] is not None for column in key_at[1]):
         return key_at[0].place(tuple(row[column] for column in key_at[1]))
-    root = table.parent
-    while root.strategy is None and root.parent is not None:
-        root = root.parent
-    return source.choice(root.strategy.shard_ids if root.strategy is not None else schema.shard_ids)
+    return source.choice(_shard_ids(table))
+
+
+def _shard_ids(table: RandomTable) -> tuple[str, ...]:
+    """Return the shards that a table is on: no other one is asked for its rows."""
+    while table.strategy is None and table.parent is not None:
+        table = table.parent
+    assert table.strategy is not None
+    return table.strategy.shard_ids
 
 
 def _is_equal(engine: str, one: Any, other: Any) -> bool:

@@ -57,11 +57,11 @@ class Oracle:
             return None
 
 
-def compare(fleet: Fleet, oracle: Oracle, drawn: Drawn) -> str:
+def compare(fleet: Fleet, oracle: Oracle, drawn: Drawn, *, everywhere: bool = False) -> str:
     """Return how a statement was answered, or why it was refused; fail if the answer is wrong."""
     expected = oracle.answer(drawn.sql)
     try:
-        found = run_query(fleet, drawn.sql, shards=list(fleet.shards.values()))
+        found = run_query(fleet, drawn.sql, shards=list(fleet.shards.values()), everywhere=everywhere)
     except QueryRefused as refusal:
         reason = re.sub(r"`[^`]*`", "…", refusal.message)
         return f"refused: {reason}" if expected is not None else "failed on one database too"
@@ -137,7 +137,7 @@ def on_one_fleet(schema: RandomSchema, fleet: Fleet, one: LiveShard, statements:
         if drawn.sql in seen:
             reject()  # and draw another one
         try:
-            counts[compare(fleet, oracle, drawn)] += 1
+            counts[compare(fleet, oracle, drawn, everywhere=schema.is_everywhere)] += 1
         except AssertionError as error:
             raise AssertionError(f"SHARDCTL_TEST_SEED={SEED}\n{schema}\n{error}") from None
         seen.add(drawn.sql)
