@@ -33,7 +33,7 @@ def user() -> Iterator[str]:
 
 def test_a_wrong_password(workspace: Workspace, mysql: Databases, user: str) -> None:
     url = server_url("mysql")
-    database = mysql.create("asia").rpartition("/")[2]
+    database = make_url(mysql.create("asia")).database
     workspace.environ |= {"RIGHT": RIGHT, "WRONG": PASSWORD}
     place = f"{url.host}:{url.port or 3306}/{database}"
     workspace.write(
@@ -50,7 +50,7 @@ def test_a_wrong_password(workspace: Workspace, mysql: Databases, user: str) -> 
 
 def test_no_permission_to_create(workspace: Workspace, mysql: Databases, user: str) -> None:
     url = server_url("mysql")
-    database = mysql.url("europe").rpartition("/")[2]
+    database = make_url(mysql.url("europe")).database
     workspace.environ["RIGHT"] = RIGHT
     workspace.copy_weather()
     workspace.write(

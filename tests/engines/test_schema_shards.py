@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Engine, create_engine, make_url, text
 
 from shardctl.fleet import Fleet, Outcome
 from shardctl.schema.results import MigrationResult
@@ -299,7 +299,7 @@ def test_env_py_that_translates_is_overruled(decoyed: Decoyed) -> None:
 
 def test_mysql_use_is_refused_before_the_next_statement(project: Project, mysql: Databases) -> None:
     elsewhere = mysql.create("elsewhere")
-    database = elsewhere.rpartition("/")[2]
+    database = make_url(elsewhere).database
     place_shards(project, "mysql databases", mysql, ["asia"])
     fleet = project.open()
     create_places(fleet, mysql)
@@ -316,8 +316,8 @@ def test_mysql_use_is_refused_before_the_next_statement(project: Project, mysql:
 
 def test_mysql_schema_named_by_a_statement_is_refused(project: Project, mysql: Databases) -> None:
     elsewhere = mysql.create("elsewhere")
-    own = mysql.create("own").rpartition("/")[2]
-    database = elsewhere.rpartition("/")[2]
+    own = make_url(mysql.create("own")).database
+    database = make_url(elsewhere).database
     project.shards["asia"] = {"url": elsewhere, "schema": own}
     fleet = project.open()
     insert = f"op.execute('insert into {database}.cities values (1)')"
