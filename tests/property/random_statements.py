@@ -276,7 +276,15 @@ class Writer:
         if form < 4:
             outer = self.c.pick(list(scope.visible().items()))
             inner, text = self.inner(scope, depth - 1, outer)
-            listed = self.c.pick(["1", "*", self.column(inner)[0]])
+            column, _ = self.column(inner)
+            listed = self.c.pick(["1", "*", column, column])
+            if self.c.one_in(6):  # there is a row where none matches, or none where some do
+                end = self.c.pick([" LIMIT 1", " LIMIT 1 OFFSET 1", " LIMIT 0", f" HAVING {self.having(inner)}", ""])
+                listed = "count(*)" if end.startswith(" HAVING") or not end else "1"
+                text += end
+            elif self.c.one_in(6):
+                listed = column
+                text += f" GROUP BY {column} HAVING {self.having(inner)}"
             return f"{self.c.pick(['', 'NOT '])}EXISTS (SELECT {listed} {text})"
         if form < 8:
             return self.membership(scope, depth)
@@ -333,8 +341,8 @@ class Writer:
         if form == 1:
             return f"{y} {word} (SELECT {x} {source}{where} GROUP BY {x} HAVING {self.having(inner)})"
         if form == 2:
-            group, _ = self.column(inner)
-            return f"{y} {word} (SELECT {self.c.pick(['max', 'min'])}({x}) {source}{where} GROUP BY {group})"
+            group = f" GROUP BY {self.column(inner)[0]}" if not self.c.one_in(3) else ""
+            return f"{y} {word} (SELECT {self.c.pick(['max', 'min'])}({x}) {source}{where}{group})"
         if form == 3:
             limited = f"SELECT {x} AS l {source}{self.where(Scope(inner.inside), 0)}"
             limited += f" ORDER BY {x} LIMIT {self.c.number(0, 4)}"
@@ -356,7 +364,10 @@ class Writer:
         """Draw a subquery of one number."""
         outer = self.c.pick(list(scope.visible().items())) if not self.c.one_in(4) else None
         inner, rest = self.inner(scope, max(depth - 1, 0), outer)
-        return f"(SELECT {self.c.pick(['max', 'min', 'count', 'sum'])}({self.column(inner, INTEGERS)[0]}) {rest})"
+        column, _ = self.column(inner, INTEGERS)
+        if not column.isdigit() and self.c.one_in(6):
+            return f"(SELECT {column} {rest} ORDER BY {column}{self.c.pick(['', ' DESC'])} LIMIT 1)"
+        return f"(SELECT {self.c.pick(['max', 'min', 'count', 'sum'])}({column}) {rest})"
 
     # Aggregates and windows
 
