@@ -14,6 +14,7 @@ from shardctl.query.pull.sources import Sources, table_key
 from shardctl.query.refusals import REFUSALS
 from shardctl.query.sharding import KeyedTable, keyed_table
 from shardctl.query.ties import Ties
+from shardctl.topology.model import ReferenceTable
 
 if TYPE_CHECKING:
     from shardctl.fleet import Fleet, LiveShard
@@ -44,7 +45,10 @@ class Holders:
         self._statement = statement
         self.models = models
         self._undeclared: list[str] = []
-        self.colocation = None if models is None else DeclaredColocation(fleet.shard_map.tables, models)
+        rules = fleet.shard_map.tables
+        if everywhere:  # rows are not taken to live with those that they follow
+            rules = {name: rule for name, rule in rules.items() if isinstance(rule, ReferenceTable)}
+        self.colocation = None if models is None else DeclaredColocation(rules, models)
         self.by_table: dict[str, Sequence[LiveShard]] = {}
         self.tables: dict[str, KeyedTable] = {}
         known = {} if models is None else tables_by_name(models)
