@@ -6,6 +6,7 @@ Whatever else a run prints (an application that is imported, a migration) is sen
 from __future__ import annotations
 
 import csv
+import datetime
 import io
 import json
 import os
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from itertools import chain, islice
+from json.encoder import encode_basestring
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -24,7 +26,7 @@ from shardctl.errors import ConfigError, ShardctlError
 JSON_VERSION = 1
 
 _LINES_AT_ONCE = 1_000
-_WRITTEN_AS_IS = frozenset({str, int, float})
+_WRITTEN_AS_IS = frozenset({str, int, float, type(None), datetime.datetime, datetime.date, datetime.time})
 """Types whose values the csv module writes as `to_text` would."""
 
 Row = Sequence[Any]
@@ -227,31 +229,63 @@ def emit(
             listed = "[\n" + ",\n".join(objects) + "\n  ]" if objects else "[]"
             write("{\n" + ",\n".join([*members, f'  "rows": {listed}']) + "\n}\n")
         case Format.NDJSON:
-            names = unique(columns)
-            _write_in_pieces(_object(names, row) + "\n" for row in rows)
+            _write_in_pieces(_ndjson_pieces(columns, rows))
         case Format.CSV:
-            _write_in_pieces(_csv_lines(columns, rows))
+            _write_in_pieces(_csv_pieces(columns, rows))
         case Format.MARKDOWN:
             from shardctl.cli.tables import markdown
 
             write(_as_written(markdown(columns, list(rows), null)))
 
 
-def _csv_lines(columns: Sequence[str], rows: Iterable[Row]) -> Iterator[str]:
+def _csv_pieces(columns: Sequence[str], rows: Iterable[Row]) -> Iterator[str]:
+    from uuid import UUID
+
+    as_is = _WRITTEN_AS_IS | {UUID}
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    for row in chain([columns], rows):
-        writer.writerow([value if type(value) in _WRITTEN_AS_IS else to_text(value) for value in row])
+    for piece in _pieces(chain([columns], rows)):
+        if as_is.issuperset(map(type, chain.from_iterable(piece))):
+            writer.writerows(piece)
+        else:
+            for row in piece:
+                writer.writerow([value if type(value) in as_is else to_text(value) for value in row])
         yield buffer.getvalue()
         buffer.seek(0)
         buffer.truncate()
 
 
-def _write_in_pieces(lines: Iterable[str]) -> None:
-    """Write lines as they come, until nobody reads them any more."""
-    lines = iter(lines)
-    while (piece := "".join(islice(lines, _LINES_AT_ONCE))) and not _Stdout.is_gone:
+def _ndjson_pieces(columns: Sequence[str], rows: Iterable[Row]) -> Iterator[str]:
+    names = unique(columns)
+    heads = [f"{', ' if i else ''}{_dumps(name)}: " for i, name in enumerate(names)]
+    for piece in _pieces(rows):
+        text = "".join(
+            [f"{{{''.join([head + _json(value) for head, value in zip(heads, row, strict=True)])}}}\n" for row in piece]
+        )
+        yield text if _can_write(text) else "".join(_object(names, row) + "\n" for row in piece)
+
+
+def _json(value: object) -> str:
+    """Return what `_dumps` does, sooner for the types that most values have."""
+    kind = type(value)
+    if kind is str:
+        return encode_basestring(value)  # type: ignore[arg-type]
+    if kind is int:
+        return str(value)
+    return json.dumps(to_json(value), ensure_ascii=False)
+
+
+def _pieces(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    rows = iter(rows)
+    return iter(lambda: list(islice(rows, _LINES_AT_ONCE)), [])
+
+
+def _write_in_pieces(pieces: Iterable[str]) -> None:
+    """Write what comes, until nobody reads it any more."""
+    for piece in pieces:
         write(piece)
+        if _Stdout.is_gone:
+            return
 
 
 def _object(names: Sequence[str], row: Row) -> str:
