@@ -21,7 +21,7 @@ def open(path: Path | str | None = None, *, app: str | None = None, pooled: bool
         path: A `shardctl.toml`, or a `pyproject.toml` with `[tool.shardctl]`; None looks for one in the working
             directory and above.
         app: `module:attribute` of an application's own factory of ShardedSession, in place of the shards of a file.
-        pooled: Whether sessions keep connections open for the next one, as an application wants it.
+        pooled: Whether sessions and queries keep connections open for the next one, as an application wants it.
 
     Raises:
         ConfigError: The file, the models or the application cannot be used; the message says where.

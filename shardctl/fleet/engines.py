@@ -1,9 +1,10 @@
 """The only place that creates engines.
 
 Each shard gets two. `bind` is the application's: shards that are schemas of one database share its pool and differ by
-their `schema_translate_map`. `engine` is for shardctl's own connections: without a pool, and with unqualified names
-that mean the shard's own schema (by search_path, by the database in the URL, or by opening the attached SQLite file as
-`main`), because `schema_translate_map` reaches neither SQL text nor most of Alembic's operations.
+their `schema_translate_map`. `engine` is for shardctl's own connections: without a pool (`kept` has those that only
+read), and with unqualified names that mean the shard's own schema (by search_path, by the database in the URL, or by
+opening the attached SQLite file as `main`), because `schema_translate_map` reaches neither SQL text nor most of
+Alembic's operations.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from shardctl.errors import ConfigError, nearest_name
 from shardctl.fleet.backends import BACKENDS, Backend
+from shardctl.fleet.kept import Kept
 from shardctl.fleet.live_shard import LiveShard
 from shardctl.fleet.quoting import quoted_name
 from shardctl.topology.model import Shard, ShardMap
@@ -37,6 +39,7 @@ def open_shards(shard_map: ShardMap, *, pooled: bool = True) -> dict[str, LiveSh
             attached.
     """
     shared: dict[str, Engine] = {}
+    kept: dict[str, Kept] = {}
     live: dict[str, LiveShard] = {}
     for shard in shard_map.shards.values():
         url, backend = parse_url(shard.url, where=f"{shard_map.where}: `shards.{shard.shard_id}.url`")
@@ -53,8 +56,15 @@ def open_shards(shard_map: ShardMap, *, pooled: bool = True) -> dict[str, LiveSh
             bind = database.execution_options(schema_translate_map={None: shard.schema})
         if shard.schema is not None and backend.name == "postgresql":
             _use_schema(engine, shard.schema, backend)
+        server = backend.server(own_url)
         live[shard.shard_id] = LiveShard(
-            shard=shard, bind=bind, database=database, engine=engine, backend=backend, server=backend.server(own_url)
+            shard=shard,
+            bind=bind,
+            database=database,
+            engine=engine,
+            backend=backend,
+            server=server,
+            kept=kept.setdefault(server, Kept(shard_map.connections_per_server)),
         )
     return live
 

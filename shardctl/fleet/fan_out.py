@@ -12,12 +12,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Generic, TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from shardctl.errors import ShardctlError, ShardError
 from shardctl.fleet.live_shard import LiveShard, driver_line
+from shardctl.fleet.threads import start_thread
 
 T = TypeVar("T")
 
@@ -132,7 +134,7 @@ def grouped_problems(outcomes: Iterable[Outcome[T]]) -> list[str]:
 
 @dataclass(slots=True)
 class _Crew(Generic[T]):
-    """The shards that wait and run. Daemon threads: a driver that never returns must not keep the process alive."""
+    """The shards that wait and run."""
 
     run: Callable[[LiveShard], T]
     waiting: list[LiveShard]
@@ -153,9 +155,7 @@ class _Crew(Generic[T]):
                 self.waiting.remove(shard)
                 self.running[shard] = time.monotonic()
                 context = contextvars.copy_context()
-                threading.Thread(
-                    target=context.run, args=(self._work, shard), name=f"shard-{shard.shard_id}", daemon=True
-                ).start()
+                start_thread(partial(context.run, self._work, shard), f"shard-{shard.shard_id}")
 
     def _work(self, shard: LiveShard) -> None:
         try:

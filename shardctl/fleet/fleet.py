@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -35,12 +36,15 @@ class Fleet:
         models: Models | None = None,
         factory: Callable[[], ShardedSession] | None = None,
         session_class: Callable[[], type[OneConnectionSession]] | None = None,
+        *,
+        pooled: bool = True,
     ) -> None:
         self.shard_map = shard_map
         self.shards = dict(shards)
         self._models = models
         self._factory = factory
         self._session_class = session_class
+        self._pooled = pooled
         self._placement: Placement | None = None
 
     @property
@@ -170,6 +174,24 @@ class Fleet:
             return ()
         return self.placement.directories.get(shard_id, []) if self.placement is not None else ()
 
+    @contextmanager
+    def one_query(self) -> Iterator[None]:
+        """Keep connections for what is asked meanwhile, and for the next query if the fleet is pooled."""
+        try:
+            yield
+        finally:
+            self.query_ended()
+
+    def query_ended(self) -> None:
+        """Close the connections that were kept for one query."""
+        if not self._pooled:
+            self._close_kept()
+
+    def _close_kept(self) -> None:
+        for shard in self.shards.values():
+            if shard.kept is not None:
+                shard.kept.close()
+
     def close(self) -> None:
         """Close the connections that the pools hold; an application's own pools are left to it."""
         for shard in self.shards.values():
@@ -177,6 +199,7 @@ class Fleet:
                 shard.bind.dispose()
             if shard.engine.pool is not shard.bind.pool:
                 shard.engine.dispose()
+        self._close_kept()
 
     def __enter__(self) -> Fleet:
         return self
@@ -192,14 +215,14 @@ def connect(
 
     Args:
         shard_map: What is where.
-        pooled: Whether sessions keep connections open for the next one; an application's engines stay as they are.
+        pooled: Whether sessions and queries keep connections open; an application's engines stay as they are.
         session_class: Called for the class of the sessions when one is first needed; an application's stay as they are.
 
     Raises:
         ConfigError: An engine cannot be made, or the application cannot be used.
     """
     if shard_map.app is None:
-        return Fleet(shard_map, open_shards(shard_map, pooled=pooled), session_class=session_class)
+        return Fleet(shard_map, open_shards(shard_map, pooled=pooled), session_class=session_class, pooled=pooled)
     from shardctl.fleet.app import load_app
 
     shards, models, factory = load_app(shard_map)

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from shardctl.errors import ShardctlError, ShardError, ShardUnreachable
 from shardctl.fleet.backends import Backend
+from shardctl.fleet.kept import Kept
+from shardctl.fleet.use import Use
 from shardctl.topology.model import Shard, ShardState
+
+T = TypeVar("T")
 
 _IN_TRANSACTION = "connection in transaction status"
 """As psycopg says why it does not begin another one."""
@@ -41,7 +46,12 @@ class LiveShard:
     """Whether the engine is an application's, whose connections may commit each statement by itself."""
     is_thread_bound: bool = False
     """Whether only the thread that opened the application may connect, as with databases in memory."""
+    kept: Kept | None = None
+    """The server's connections that stay open for the next query; None: an application's engines keep their own."""
     _open: set[Any] = field(default_factory=set)
+    _given_up: set[Any] = field(default_factory=set)
+    """Of `_open`: what was cancelled, which may reach the server only when something else runs."""
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def shard_id(self) -> str:
@@ -61,31 +71,48 @@ class LiveShard:
         self.backend.check_reachable(self.engine.url)
 
     @contextmanager
-    def connect(self, *, read_only: bool = True) -> Iterator[Connection]:
+    def connect(self, *, read_only: bool = True, keep: bool = False) -> Iterator[Connection]:
         """Open a connection; what is not committed is rolled back at the end.
 
         Args:
             read_only: Have the database refuse writes, and show one snapshot.
+            keep: Take a connection that was kept for reading, if there is one, and keep it again if nothing fails.
+                What runs on it must leave nothing behind but what a rollback undoes.
 
         Raises:
             ShardUnreachable: The shard does not answer, or the login is refused.
             ShardError: A statement failed; the message is the driver's.
         """
         self.check_reachable()
-        try:
-            connection = self.engine.connect()
-        except SQLAlchemyError as error:
-            raise self.unreachable(error) from error
-        driver_connection = connection.connection.dbapi_connection
-        self._open.add(driver_connection)
-        try:
-            if read_only:
-                self.backend.begin_read_only(connection)
-            elif self.may_be_autocommit:
-                connection.execution_options(isolation_level=connection.default_isolation_level)
-            if self.prepare is not None:  # afterwards: SQLAlchemy sets no isolation level on a detached connection
-                self.prepare(connection)
+        with self._using(Use(self, read_only=read_only, keep=keep)) as connection:
             yield connection
+
+    def read(self, run: Callable[[Connection], T]) -> T:
+        """Run a function that only reads on a connection that is kept, and once more if that one had been lost.
+
+        A transaction is begun by what the function sends first, or, on connections that cannot be kept, before.
+
+        Raises:
+            ShardUnreachable: As by `connect`, and so is ShardError.
+        """
+        self.check_reachable()
+        use = Use(self, read_only=True, keep=True, begins=False)
+        try:
+            with self._using(use) as connection:
+                return run(connection)
+        except ShardUnreachable:
+            if not use.was_kept:
+                raise
+        with self._using(Use(self, read_only=True, keep=True, begins=False, is_fresh=True)) as connection:
+            return run(connection)
+
+    @contextmanager
+    def _using(self, use: Use) -> Iterator[Connection]:
+        is_well = False
+        try:
+            use.begin()
+            yield use.connection
+            is_well = True
         except SQLAlchemyError as error:
             raise self.failure(error) from error
         except self.engine.dialect.loaded_dbapi.Error as error:
@@ -94,22 +121,29 @@ class LiveShard:
                 driver_line(error), hint=in_transaction if _IN_TRANSACTION in str(error) else None
             ) from error
         finally:
-            self._open.discard(driver_connection)
-            self._close(connection, read_only=read_only)
+            use.end(well=is_well)
 
-    def _close(self, connection: Connection, *, read_only: bool) -> None:
-        try:
-            if not connection.invalidated:
-                connection.rollback()
-                if read_only:
-                    self.backend.end_read_only(connection)
-            connection.close()
-        except SQLAlchemyError:  # the server went away: the first error said so
-            connection.invalidate()
+    def note_open(self, connection: Connection) -> Any:
+        """Have `cancel` know a connection, and return what the driver calls it."""
+        driver_connection = connection.connection.dbapi_connection
+        with self._lock:
+            self._open.add(driver_connection)
+        return driver_connection
+
+    def is_given_up(self, driver_connection: Any) -> bool:
+        """Say whether a connection was cancelled, and have `cancel` forget it."""
+        with self._lock:
+            self._open.discard(driver_connection)
+            is_given_up = driver_connection in self._given_up
+            self._given_up.discard(driver_connection)
+        return is_given_up
 
     def cancel(self) -> None:
         """Stop what runs on this shard's open connections."""
-        for driver_connection in list(self._open):
+        with self._lock:
+            given_up = list(self._open)
+            self._given_up.update(given_up)
+        for driver_connection in given_up:
             self.backend.cancel(self.engine, driver_connection)
 
     def unreachable(self, error: SQLAlchemyError) -> ShardUnreachable:

@@ -5,7 +5,7 @@ A backend never holds a connection: it is given one, and says or does what its e
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -38,6 +38,11 @@ class Backend(Protocol):
     @property
     def is_transactional_ddl(self) -> bool:
         """Whether CREATE and ALTER can be rolled back."""
+        ...
+
+    @property
+    def is_interruptible(self) -> bool:
+        """Whether the default driver gives up waiting at ^C, and has the server do so too."""
         ...
 
     def server(self, url: URL) -> str:
@@ -82,6 +87,26 @@ class Backend(Protocol):
 
     def end_read_only(self, connection: Connection) -> None:
         """Undo `begin_read_only`, for a connection that goes back to an application's pool."""
+        ...
+
+    def can_keep(self, engine: Engine) -> bool:
+        """Whether connections that only read can stay open for the next query, by the methods that follow."""
+        ...
+
+    def place(self, url: URL) -> Hashable:
+        """Return what tells a database from another one that gets its name; None where no connection outlives it."""
+        ...
+
+    def prepare_kept(self, connection: Connection) -> None:
+        """Prepare a new connection that will be kept."""
+        ...
+
+    def begin_kept(self, connection: Connection) -> None:
+        """Begin to read one snapshot, read-only; this fails if the connection was lost since it was used."""
+        ...
+
+    def end_kept(self, connection: Connection) -> None:
+        """Roll back all that was done, so that the connection is as it was before."""
         ...
 
     def autocommit(self, connection: Connection) -> AbstractContextManager[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from contextlib import AbstractContextManager, closing, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ class MySQL:
     extra: str | None = "mysql"
     driver: str | None = "pymysql"
     is_transactional_ddl: bool = False
+    is_interruptible: bool = False
 
     def server(self, url: URL) -> str:
         return f"mysql:{url.host or 'local'}:{url.port or 3306}"
@@ -76,6 +78,21 @@ class MySQL:
 
     def end_read_only(self, connection: Connection) -> None:
         """Do nothing: connections to a server are closed after use, not returned."""
+
+    def can_keep(self, engine: Engine) -> bool:
+        return False  # a SELECT may leave variables and locks behind, which no rollback undoes
+
+    def place(self, url: URL) -> Hashable:
+        return None
+
+    def prepare_kept(self, connection: Connection) -> None:
+        raise NotImplementedError
+
+    def begin_kept(self, connection: Connection) -> None:
+        raise NotImplementedError
+
+    def end_kept(self, connection: Connection) -> None:
+        raise NotImplementedError
 
     def autocommit(self, connection: Connection) -> AbstractContextManager[None]:
         return committed(connection)

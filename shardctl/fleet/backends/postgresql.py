@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
     from shardctl.fleet.backends import EngineFor
 
+BEGIN_READ_ONLY = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+UNLOCK = "SELECT pg_catalog.pg_advisory_unlock_all()"
+"""Of what a session holds until it ends, however its transactions end."""
+
 
 @dataclass(frozen=True, slots=True)
 class PostgreSQL:
@@ -27,6 +31,7 @@ class PostgreSQL:
     extra: str | None = "postgresql"
     driver: str | None = "psycopg"
     is_transactional_ddl: bool = True
+    is_interruptible: bool = True
 
     def server(self, url: URL) -> str:
         host = url.host or url.query.get("host") or "local"
@@ -80,6 +85,28 @@ class PostgreSQL:
 
     def end_read_only(self, connection: Connection) -> None:
         """Do nothing: connections to a server are closed after use, not returned."""
+
+    def can_keep(self, engine: Engine) -> bool:
+        return engine.driver == "psycopg"
+
+    def place(self, url: URL) -> Hashable:
+        return None
+
+    def prepare_kept(self, connection: Connection) -> None:
+        # Transactions are begun by a statement of our own: it shows whether the server is there, or goes with others.
+        connection.execution_options(isolation_level="AUTOCOMMIT")
+        driver: Any = connection.connection.driver_connection
+        driver.prepare_threshold = None  # a statement that is prepared fails once a table has another column
+
+    def begin_kept(self, connection: Connection) -> None:
+        driver: Any = connection.connection.driver_connection
+        driver.execute(BEGIN_READ_ONLY)
+
+    def end_kept(self, connection: Connection) -> None:
+        driver: Any = connection.connection.driver_connection
+        if driver.info.transaction_status != driver.info.transaction_status.IDLE:
+            driver.execute(f"ROLLBACK; {UNLOCK}")  # in one go; settings are rolled back too
+        connection.rollback()  # SQLAlchemy's own notion of a transaction: nothing is sent
 
     @contextmanager
     def autocommit(self, connection: Connection) -> Iterator[None]:

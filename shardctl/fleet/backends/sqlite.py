@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +26,7 @@ class SQLite:
     extra: str | None = None
     driver: str | None = None
     is_transactional_ddl: bool = True
+    is_interruptible: bool = False
 
     def server(self, url: URL) -> str:
         return f"sqlite:{url.database}"
@@ -69,6 +72,25 @@ class SQLite:
     def end_read_only(self, connection: Connection) -> None:
         connection.exec_driver_sql("PRAGMA query_only = OFF")
 
+    def can_keep(self, engine: Engine) -> bool:
+        return engine.driver == "pysqlite" and database_file(engine.url) is not None
+
+    def place(self, url: URL) -> Hashable:
+        file = database_file(url)
+        assert file is not None
+        found = file.stat()
+        return found.st_dev, found.st_ino  # no other file gets this number while the connection has it open
+
+    def prepare_kept(self, connection: Connection) -> None:
+        connection.exec_driver_sql("PRAGMA query_only = ON")
+        connection.rollback()
+
+    def begin_kept(self, connection: Connection) -> None:
+        """Do nothing: a statement is one snapshot, and nothing can be lost."""
+
+    def end_kept(self, connection: Connection) -> None:
+        connection.rollback()
+
     def autocommit(self, connection: Connection) -> AbstractContextManager[None]:
         return committed(connection)
 
@@ -79,7 +101,11 @@ class SQLite:
 
 def database_file(url: URL) -> Path | None:
     """Return the file of a SQLite URL, or None for a database in memory."""
-    database = url.database
+    return _file(url.database)
+
+
+@lru_cache(maxsize=4096)
+def _file(database: str | None) -> Path | None:
     if not database or database == ":memory:" or "mode=memory" in database:
         return None
     return Path(database.removeprefix("file:"))
