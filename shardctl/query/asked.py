@@ -70,17 +70,23 @@ def note_rows(shard_id: str, count: int, table: str = "") -> None:
 @contextmanager
 def reading(shard: LiveShard) -> Iterator[Connection]:
     """Open a connection to read a part of the answer, and write down the bytes that come in over it."""
+    with shard.connect(keep=True) as connection, counting(shard, connection):
+        yield connection
+
+
+@contextmanager
+def counting(shard: LiveShard, connection: Connection) -> Iterator[None]:
+    """Write down the bytes that come in over a shard's connection meanwhile."""
     asked = _ASKED.get()
-    with shard.connect(read_only=True) as connection:
-        if asked is None:
-            yield connection
-            return
-        raw = connection.connection.driver_connection
-        before = bytes_received(raw)
-        try:
-            yield connection
-        finally:
-            after = bytes_received(raw)
-            earlier = asked.received.get(shard.shard_id, 0)
-            is_known = before is not None and after is not None and earlier is not None
-            asked.received[shard.shard_id] = earlier + after - before if is_known else None  # type: ignore[operator]
+    if asked is None:
+        yield
+        return
+    raw = connection.connection.driver_connection
+    before = bytes_received(raw)
+    try:
+        yield
+    finally:
+        after = bytes_received(raw)
+        earlier = asked.received.get(shard.shard_id, 0)
+        is_known = before is not None and after is not None and earlier is not None
+        asked.received[shard.shard_id] = earlier + after - before if is_known else None  # type: ignore[operator]

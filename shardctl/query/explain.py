@@ -156,7 +156,7 @@ def explained(plan: QueryPlan, shards: Sequence[LiveShard], why_all: str) -> Exp
         here = plan.gathering.here
         runs = plan.gathering.sql if here is None else here.sql
         return Explained(*head, sent, gathered=runs, gathered_where=plan.gathering.place)
-    steps, where = _merged(plan, is_mixed=len({shard.backend.name for shard in shards}) > 1)
+    steps, where = _merged(plan)
     whole = Sent(plan.shard_ids, plan.shard_sql, parameters=_parameters(plan.shard_sql))
     return Explained(*head, (whole,), merged=steps, merged_where=where)
 
@@ -201,11 +201,11 @@ def merging_place(engine: str, first: str) -> str:
     return "in SQLite here" if engine == "sqlite" else f"on `{first}`"
 
 
-def _merged(plan: QueryPlan, *, is_mixed: bool) -> tuple[tuple[str, ...], str]:
+def _merged(plan: QueryPlan) -> tuple[tuple[str, ...], str]:
     if isinstance(plan.merge, RowMerge):
         return (row_steps(plan.merge),), "here"
     if isinstance(plan.merge, EngineMerge):
-        where = "here" if is_mixed else merging_place(plan.engine, plan.shard_ids[0])
+        where = "here" if plan.merge.counts_only else merging_place(plan.engine, plan.shard_ids[0])
         return tuple(merge_steps(plan.merge)), where
     return (), ""
 

@@ -137,7 +137,7 @@ def _merge_in_engine(
 ) -> tuple[tuple[str, ...], list[Row]]:
     engine = ENGINES[answers[0].shard.backend.name]
     is_mixed = len({answer.shard.backend.name for answer in answers}) > 1
-    if is_mixed:
+    if is_mixed or (merge.counts_only and not with_shard):
         return _merged_counts(merge, answers, with_shard=with_shard)
     types: list[ValueType] = []
     collations: list[str | None] = []
@@ -177,7 +177,7 @@ def _filled(merge: EngineMerge, engine: Engine, types: Sequence[ValueType], sql:
 def _merged_counts(
     merge: EngineMerge, answers: Sequence[ShardRows], *, with_shard: bool
 ) -> tuple[tuple[str, ...], list[Row]]:
-    """Add up counts of different engines."""
+    """Add up numbers of rows, here: of different engines too, and without one more question to a shard."""
     names = answers[0].output_names
     columns = [merge.aggregates[int(output[3:])].columns[0] for output in merge.outputs]
     per_shard = [(answer.shard.shard_id, *(answer.rows[0][column] for column in columns)) for answer in answers]

@@ -29,7 +29,7 @@ def count_rows(
 
     def count(shard: LiveShard) -> dict[str, int | None]:
         found: dict[str, int | None] = {}
-        with shard.connect(read_only=True) as connection:
+        with shard.connect(keep=True) as connection:
             inspector = inspect(connection)
             present = {*inspector.get_table_names(), *inspector.get_view_names()}
             for table in tables:
@@ -40,5 +40,6 @@ def count_rows(
                 found[table] = int(run_as_written(connection, sql).scalar_one()) if is_there else None
         return found
 
-    counts = run_on(fleet, shards, count, timeout_s=timeout_s)
+    with fleet.one_query():
+        counts = run_on(fleet, shards, count, timeout_s=timeout_s)
     return {table: {shard.shard_id: own[table] for shard, own in zip(shards, counts, strict=True)} for table in tables}

@@ -89,6 +89,11 @@ def bound_value(name: str) -> Any:
     return (_VALUES.get() or {}).get(name, MISSING)
 
 
+def bound_values() -> Mapping[str, Any]:
+    """Return all values by name."""
+    return _VALUES.get() or {}
+
+
 def with_values(sql: str) -> TextClause | None:
     """Return a statement with its values bound; None if it has none and is to be sent as it is."""
     values = _VALUES.get()

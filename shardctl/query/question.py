@@ -19,11 +19,12 @@ from shardctl.query.here.place import MEMORY_LIMIT
 from shardctl.query.holders import Holders, online
 from shardctl.query.merge import RowMerge
 from shardctl.query.names import class_tables, resolve_classes
-from shardctl.query.parse import parse
+from shardctl.query.parse import Statement, parse
 from shardctl.query.plan import QueryPlan, Route, columns_sql, plan_query
 from shardctl.query.pull.prepare import plan_gathering
 from shardctl.query.pull.run import gathering_place, pull, pull_here
 from shardctl.query.refusals import REFUSALS
+from shardctl.query.remembered import Remembered
 from shardctl.query.results import QueryResult, QueryRows
 from shardctl.query.scan import TooManyRows, run_on, scan
 from shardctl.query.stream import NotStreamed, Stream
@@ -49,18 +50,35 @@ class Question:
         if not shards:
             raise QueryRefused("no shards were chosen")
         self._fleet = fleet
+        self._sql = sql
         self._shards = shards
         self._timeout_s = timeout_s
+        self._everywhere = everywhere
         self._memory_limit = memory_limit
         self._started = time.monotonic()
-        self._models = models_of(fleet)
         self._engines = frozenset(shard.backend.name for shard in shards)
-        self._statement = resolve_classes(
-            parse(sql, shards[0].backend.name), class_tables(self._models), is_mixed=len(self._engines) > 1
-        )
-        for engine in self._engines - {self._statement.engine}:
-            parse(self._statement.sql, engine)
-        self._holders = Holders(fleet, self._models, self._statement, shards, everywhere=everywhere)
+        self._remembered = Remembered(fleet, sql, shards, everywhere=everywhere)
+        self._has_looked = False
+        self._plan_of_before = self._remembered.plan
+        if self._plan_of_before is None:
+            _ = self._holders  # what cannot be read is refused here
+
+    @cached_property
+    def _models(self) -> Models | None:
+        return models_of(self._fleet)
+
+    @cached_property
+    def _statement(self) -> Statement:
+        engine = self._shards[0].backend.name
+        tables, is_mixed = class_tables(self._models), len(self._engines) > 1
+        statement = resolve_classes(parse(self._sql, engine), tables, is_mixed=is_mixed)
+        for other in self._engines - {engine}:
+            parse(self._sql, other)
+        return statement
+
+    @cached_property
+    def _holders(self) -> Holders:
+        return Holders(self._fleet, self._models, self._statement, self._shards, everywhere=self._everywhere)
 
     @property
     def without_rule(self) -> str | None:
@@ -70,7 +88,12 @@ class Question:
     @cached_property
     def plan(self) -> QueryPlan:
         """The plan to run the statement on the one shard that has its rows, or else to merge, or else to gather."""
-        return self._plan()
+        if self._plan_of_before is not None:
+            return self._plan_of_before
+        plan = self._plan()
+        if plan.route is not Route.GATHER and not self._has_looked:
+            self._remembered.remember(plan)
+        return plan
 
     def _plan(self, *, directly: bool = True) -> QueryPlan:
         one = self._holders.one() if directly and len(self._engines) == 1 else None
@@ -145,6 +168,7 @@ class Question:
         if plan.route is Route.GATHER:
             raise NotStreamed
         stream = Stream(self._fleet, plan, self._asked(plan), timeout_s=self._timeout_s, with_shard=with_shard)
+        stream.at_end = self._fleet.query_ended
         return QueryRows(stream.columns, stream.rows, plan.shard_ids, plan)
 
     def gathered(self, plan: QueryPlan, max_rows: int, *, with_shard: bool) -> QueryResult:
@@ -183,8 +207,10 @@ class Question:
         return [shard for shard in self._shards if shard.shard_id in plan.shard_ids]
 
     def _columns(self, shard: LiveShard, sql: str) -> frozenset[str]:
+        self._has_looked = True
+
         def read(shard: LiveShard) -> frozenset[str]:
-            with shard.connect(read_only=True) as connection:
+            with shard.connect(keep=True) as connection:
                 names = run_as_written(connection, sql).keys()
                 return frozenset(name.lower() for name in names)
 

@@ -51,7 +51,7 @@ def run_query(
         ShardError: A shard failed; every shard that did is named.
     """
     question = Question(fleet, sql, shards, timeout_s, everywhere=everywhere, memory_limit=memory_limit)
-    with _naming_tables(question):
+    with _naming_tables(question), fleet.one_query():
         return question.answer(with_shard=with_shard, max_rows=max_rows, max_rows_pulled=max_rows_pulled)
 
 
@@ -90,7 +90,8 @@ def stream_query(
         try:
             return question.streamed(with_shard=with_shard)
         except (NotStreamed, QueryRefused):  # all rows are needed at once, or only the shards could show what is wrong
-            result = question.answer(with_shard=with_shard, max_rows=None, max_rows_pulled=max_rows_pulled)
+            with fleet.one_query():
+                result = question.answer(with_shard=with_shard, max_rows=None, max_rows_pulled=max_rows_pulled)
     return QueryRows(result.columns, (row for row in result.rows), result.shard_ids, result.plan)
 
 
@@ -107,7 +108,8 @@ def plan_for(
     Raises:
         QueryRefused: As `run_query`.
     """
-    return Question(fleet, sql, shards, timeout_s, everywhere=everywhere).plan
+    with fleet.one_query():
+        return Question(fleet, sql, shards, timeout_s, everywhere=everywhere).plan
 
 
 @contextmanager

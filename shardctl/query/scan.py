@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from shardctl.errors import QueryRefused, ShardError
 from shardctl.fleet import grouped_problems
+from shardctl.fleet.fan_out import run_one
 from shardctl.fleet.quoting import quoted_name
-from shardctl.query.asked import note, note_rows, reading
+from shardctl.query.asked import counting, note, note_rows, reading
 from shardctl.query.engines import ENGINES, Engine, Row, ValueType
 from shardctl.query.engines.values import run_as_written
-from shardctl.query.gatherers import GATHERERS
+from shardctl.query.gatherers import GATHERERS, TableShape
 from shardctl.query.merge import EngineMerge, RowMerge
 from shardctl.query.plan import QueryPlan, Route
+from shardctl.query.probes import Probe, ask, send_together, sends_together, streamed
 from shardctl.query.refusals import REFUSALS
 
 if TYPE_CHECKING:
@@ -81,7 +84,11 @@ def run_on(
         ShardError: The facts name every shard that failed.
         QueryRefused: As the function raised it.
     """
-    outcomes = {outcome.shard_id: outcome for outcome in fleet.fan_out(run, shards, timeout_s=timeout_s)}
+    if len(shards) == 1 and timeout_s is None and shards[0].backend.is_interruptible:
+        found: Iterable[Outcome[T]] = [run_one(shards[0], run)]  # no thread is needed to give it up
+    else:
+        found = fleet.fan_out(run, shards, timeout_s=timeout_s)
+    outcomes = {outcome.shard_id: outcome for outcome in found}
     note(outcomes.values())
     failures = [outcomes[shard.shard_id] for shard in shards if not outcomes[shard.shard_id].is_ok]
     failures = [failed for failed in failures if not isinstance(failed.error, Stopped)] or failures
@@ -112,11 +119,15 @@ def open_scan(
     """
     engine = ENGINES[shard.backend.name]
     with reading(shard) as connection:
-        _check(shard, connection, plan, is_first=is_first)
+        ask(connection, *_probes(shard, plan, is_first=is_first))
+        if sends_together(connection):
+            with streamed(connection, plan.shard_sql, batch_size) as (sent, arriving):
+                yield ShardRows(shard, sent.keys(), engine.types(sent), []), arriving
+            return
         engine.prepare_stream(connection)
         result = run_as_written(connection, plan.shard_sql, stream_results=True, max_row_buffer=batch_size)
         names, types = tuple(result.keys()), engine.types(result)
-        collations = _collations(engine, connection, plan, names, types) if engine.name == "sqlite" else ()
+        collations = _collations(engine, connection, plan, names, types)[0] if engine.name == "sqlite" else ()
         batches = ([tuple(row) for row in batch] for batch in result.partitions(batch_size))
         try:
             yield ShardRows(shard, names, types, [], collations), batches
@@ -127,43 +138,64 @@ def open_scan(
 
 
 def _scan_shard(shard: LiveShard, plan: QueryPlan, max_rows: int | None, *, is_first: bool) -> ShardRows:
+    def read(connection: Connection) -> ShardRows:
+        with counting(shard, connection):
+            return _read(shard, connection, plan, max_rows, is_first=is_first)
+
+    return shard.read(read)
+
+
+def _read(
+    shard: LiveShard, connection: Connection, plan: QueryPlan, max_rows: int | None, *, is_first: bool
+) -> ShardRows:
     engine = ENGINES[shard.backend.name]
-    with reading(shard) as connection:
-        _check(shard, connection, plan, is_first=is_first)
-        output_names: tuple[str, ...] = ()
-        if isinstance(plan.merge, EngineMerge) and is_first:
-            output_names = tuple(run_as_written(connection, plan.merge.names_sql).keys())
+    probes = _probes(shard, plan, is_first=is_first)
+    names_sql = plan.merge.names_sql if isinstance(plan.merge, EngineMerge) and is_first else None
+    output_names: tuple[str, ...] = ()
+    if sends_together(connection):
+        if plan.functions:  # before a statement runs that may have been in vain
+            ask(connection, *probes)
+            probes = []
+        texts = [plan.shard_sql, names_sql] if names_sql is not None else [plan.shard_sql]
+        result: Any
+        result, *others = send_together(connection, probes, texts, ends=True)[1]
+        output_names = others[0].keys() if others else ()
+    else:
+        ask(connection, *probes)
+        if names_sql is not None:
+            output_names = tuple(run_as_written(connection, names_sql).keys())
         result = run_as_written(connection, plan.shard_sql)
-        if not result.returns_rows:
-            return ShardRows(shard, (), (), [])
-        names, types = tuple(result.keys()), engine.types(result)
-        fetched = result.fetchall() if max_rows is None else result.fetchmany(max_rows + 1)
-        result.close()
-        rows = [tuple(row) for row in fetched]
-        note_rows(shard.shard_id, len(rows))
-        if max_rows is not None and len(rows) > max_rows:
-            raise TooManyRows(
-                f"shard `{shard.shard_id}` has more than {max_rows} rows for this query",
-                hint="narrow it with WHERE or LIMIT",
-            )
-        collations = _collations(engine, connection, plan, names, types)
-        needs_database = any(collations)
-        database = engine.database_collation(connection) if needs_database else None
+    if not result.returns_rows:
+        return ShardRows(shard, (), (), [])
+    names, types = tuple(result.keys()), engine.types(result)
+    fetched = result.fetchall() if max_rows is None else result.fetchmany(max_rows + 1)
+    result.close()
+    rows = [tuple(row) for row in fetched]
+    note_rows(shard.shard_id, len(rows))
+    if max_rows is not None and len(rows) > max_rows:
+        raise TooManyRows(
+            f"shard `{shard.shard_id}` has more than {max_rows} rows for this query",
+            hint="narrow it with WHERE or LIMIT",
+        )
+    collations, database = _collations(engine, connection, plan, names, types)
     return ShardRows(shard, names, types, rows, collations, database, output_names)
 
 
-def _check(shard: LiveShard, connection: Connection, plan: QueryPlan, *, is_first: bool) -> None:
-    if plan.route is Route.SCATTER:
-        _check_functions(ENGINES[shard.backend.name], connection, plan.functions)
+def _probes(shard: LiveShard, plan: QueryPlan, *, is_first: bool) -> list[Probe]:
+    """Return what must be known of a shard before its rows can be trusted."""
+    gatherer = GATHERERS[shard.backend.name]
+    probes = []
+    if plan.functions and plan.route is Route.SCATTER:
+        probes.append(ENGINES[shard.backend.name].not_scalar(plan.functions).then(_check_functions))
     elif plan.functions:
-        _check_answers_for_all(shard, connection, plan)
+        probes.append(gatherer.foreign(plan.functions, is_own=True).then(_check_answers_for_all))
     if plan.tables and is_first:
-        _check_tables(shard, connection, plan)
-    _check_assumed(shard, connection, plan)
+        probes.append(gatherer.views(plan.tables).then(_check_tables))
+    names = dict.fromkeys(table for table, _, _ in plan.assumed)
+    return probes + [gatherer.shape(name).then(partial(_check_assumed, shard, plan, name)) for name in names]
 
 
-def _check_functions(engine: Engine, connection: Connection, functions: Sequence[str]) -> None:
-    wrong = engine.not_scalar(connection, functions) if functions else []
+def _check_functions(wrong: Sequence[str]) -> None:
     if wrong:
         raise QueryRefused(
             f"`{wrong[0]}` looks at more than one row, and each shard has only its own",
@@ -171,30 +203,28 @@ def _check_functions(engine: Engine, connection: Connection, functions: Sequence
         )
 
 
-def _check_tables(shard: LiveShard, connection: Connection, plan: QueryPlan) -> None:
+def _check_tables(views: Sequence[tuple[str, str]]) -> None:
     """Refuse views: each shard would run one over its own rows."""
-    for name, kind in GATHERERS[shard.backend.name].views(connection, plan.tables):
+    for name, kind in views:
         REFUSALS["view"].refuse(None, name, kind)
 
 
-def _check_assumed(shard: LiveShard, connection: Connection, plan: QueryPlan) -> None:
+def _check_assumed(shard: LiveShard, plan: QueryPlan, name: str, shape: TableShape | None) -> None:
     """Refuse a shard whose tables have other columns than the models where a name's meaning depends on them."""
-    for name in dict.fromkeys(table for table, _, _ in plan.assumed):
-        shape = GATHERERS[shard.backend.name].shape(connection, name)
-        for table, column, is_there in plan.assumed:
-            if table == name and (shape is not None and shape.column(column) is not None) is not is_there:
-                raise QueryRefused(f"`{name}` has other columns on `{shard.shard_id}` than the models say: `{column}`")
+    for table, column, is_there in plan.assumed:
+        if table == name and (shape is not None and shape.column(column) is not None) is not is_there:
+            raise QueryRefused(f"`{name}` has other columns on `{shard.shard_id}` than the models say: `{column}`")
 
 
-def _check_answers_for_all(shard: LiveShard, connection: Connection, plan: QueryPlan) -> None:
-    foreign = GATHERERS[shard.backend.name].foreign(connection, plan.functions, is_own=True)
+def _check_answers_for_all(foreign: Sequence[str]) -> None:
     if foreign:
         REFUSALS["function"].refuse(None, foreign[0])
 
 
 def _collations(
     engine: Engine, connection: Connection, plan: QueryPlan, names: Sequence[str], types: Sequence[ValueType]
-) -> tuple[str | None, ...]:
+) -> tuple[tuple[str | None, ...], str | None]:
+    """Return the collations that merging depends on, and, if it does, what their names leave open."""
     wanted: list[tuple[int, str | None]] = []
     if isinstance(plan.merge, EngineMerge):
         wanted = [(i, column.probe) for i, column in enumerate(plan.merge.columns)]
@@ -203,9 +233,16 @@ def _collations(
         for key in plan.merge.keys:
             name = names[key.column] if key.column < len(names) else ""
             wanted.append((key.column, key.probe or quoted_name(name, engine.name)))
-    return tuple(
-        engine.collation(connection, probe, plan.source)
-        if probe is not None and index < len(types) and types[index].is_text
+    probes = [
+        engine.collation(expression, plan.source)
+        if expression is not None and index < len(types) and types[index].is_text
         else None
-        for index, probe in wanted
-    )
+        for index, expression in wanted
+    ]
+    asked = [probe for probe in probes if probe is not None]
+    if not asked:
+        return tuple(None for _ in probes), None
+    *found, database = ask(connection, *asked, engine.database_collation(), ends=True)
+    answers = iter(found)
+    collations = tuple(None if probe is None else next(answers) for probe in probes)
+    return collations, database if any(collations) else None

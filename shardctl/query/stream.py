@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from shardctl.errors import QueryRefused, ShardError
@@ -90,6 +90,8 @@ class Stream:
         self._merge = plan.merge if isinstance(plan.merge, RowMerge) else RowMerge()
         self._timeout_s = timeout_s
         self._with_shard = with_shard
+        self.at_end: Callable[[], None] = lambda: None
+        """Is called once nothing is read any more."""
         self._stop = threading.Event()
         self._channels = [_Channel(shard) for shard in shards]
         self._outcomes: list[Outcome[None]] = []
@@ -131,13 +133,25 @@ class Stream:
         names = names[: len(names) - self._merge.hidden]
         return ("shard", *names) if self._with_shard else names
 
-    def _taken(self, merged: Iterator[tuple[str, Row]]) -> Generator[Row, None, None]:
+    def _taken(self, merged: Iterator[tuple[str, list[Row]]]) -> Generator[Row, None, None]:
         merge = self._merge
-        visible = len(self._heads[0].names) - merge.hidden
-        stop = None if merge.limit is None else merge.offset + merge.limit
+        width = len(self._heads[0].names)
+        visible = width - merge.hidden
+        skipped, left = merge.offset, merge.limit
         try:
-            for shard_id, row in islice(merged, merge.offset, stop):
-                yield (shard_id, *row[:visible]) if self._with_shard else row[:visible]
+            for shard_id, rows in merged:
+                taken = rows[skipped:] if skipped else rows
+                skipped = max(0, skipped - len(rows))
+                if left is not None:
+                    taken = taken[:left]
+                    left -= len(taken)
+                if visible < width:
+                    taken = [row[:visible] for row in taken]
+                if self._with_shard:
+                    taken = [(shard_id, *row) for row in taken]
+                yield from taken
+                if left == 0:
+                    return
         finally:
             self.close()
 
@@ -155,6 +169,7 @@ class Stream:
         for thread in (*cancels, self._pump):
             thread.join(max(0.0, deadline - time.monotonic()))
         note(self._outcomes)
+        self.at_end()
 
     def _first_heads(self, number: int) -> list[ShardRows]:
         """Return what the rows of the shards are like that are asked first; all of those that fail are named."""
@@ -200,7 +215,7 @@ class Stream:
         self._failures.append(outcome)
         return all_failed(self._failures, len(self._channels))
 
-    def _rows(self, index: int) -> Iterator[Row]:
+    def _batches(self, index: int) -> Iterator[list[Row]]:
         """Return the rows of one shard."""
         channel = self._channels[index]
         if index >= len(self._heads):
@@ -210,14 +225,14 @@ class Stream:
             failed = next((outcome for outcome in self._outcomes if not outcome.is_ok), None)
             if failed is not None:  # another shard, whose rows would come later
                 raise self._failed(failed) from failed.error
-            yield from batch
+            yield batch
 
-    def _appended(self) -> Iterator[tuple[str, Row]]:
+    def _appended(self) -> Iterator[tuple[str, list[Row]]]:
         for index, channel in enumerate(self._channels):
-            for row in self._rows(index):
-                yield channel.shard.shard_id, row
+            for batch in self._batches(index):
+                yield channel.shard.shard_id, batch
 
-    def _sorted(self) -> Iterator[tuple[str, Row]]:
+    def _sorted(self) -> Iterator[tuple[str, list[Row]]]:
         engine = ENGINES[self._heads[0].shard.backend.name]
         positions: list[Callable[[Any], SortPosition]] = []
         for i, key in enumerate(self._merge.keys):
@@ -231,7 +246,7 @@ class Stream:
 
         def ordered(index: int) -> Iterator[tuple[list[SortPosition], int, Row]]:
             last: list[SortPosition] | None = None
-            for row in self._rows(index):
+            for row in chain.from_iterable(self._batches(index)):
                 key = [position(row[column]) for position, column in zip(positions, columns, strict=True)]
                 try:
                     if last is not None and key < last:
@@ -241,10 +256,10 @@ class Stream:
                 last = key
                 yield key, index, row
 
-        def merged() -> Iterator[tuple[str, Row]]:
+        def merged() -> Iterator[tuple[str, list[Row]]]:
             streams = [ordered(index) for index in range(len(self._channels))]
             for _, index, row in heapq.merge(*streams, key=lambda entry: entry[:2]):
-                yield self._channels[index].shard.shard_id, row
+                yield self._channels[index].shard.shard_id, [row]
 
         return merged()
 

@@ -143,6 +143,7 @@ def keyed(databases: Databases, seed: int = 1) -> Iterator[tuple[Fleet, LiveShar
 @contextmanager
 def connected(fleet: Fleet) -> Iterator[set[str]]:
     """Collect the shards to which a connection is opened meanwhile."""
+    fleet.close()  # what was kept would not be opened
     found: set[str] = set()
 
     def listener(shard_id: str) -> Any:

@@ -62,7 +62,12 @@ def statements(fleet: Fleet) -> Iterator[list[tuple[str, str]]]:
     listeners = [(shard.engine, listener(shard_id)) for shard_id, shard in fleet.shards.items()]
     for engine, listen in listeners:
         event.listen(engine, "before_cursor_execute", listen)
+    kept = {shard_id: shard.kept for shard_id, shard in fleet.shards.items()}
+    for shard in fleet.shards.values():
+        shard.kept = None  # on connections that are kept, the driver alone sees what is sent
     yield found
+    for shard_id, shard in fleet.shards.items():
+        shard.kept = kept[shard_id]
     for engine, listen in listeners:
         event.remove(engine, "before_cursor_execute", listen)
 

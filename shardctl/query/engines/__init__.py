@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from shardctl.query.engines.mysql import MYSQL
 from shardctl.query.engines.postgresql import POSTGRESQL
 from shardctl.query.engines.sqlite import SQLITE
-from shardctl.query.engines.values import Relation, Row, ValueType
+from shardctl.query.engines.values import HasCursor, Relation, Row, ValueType
+from shardctl.query.probes import Probe
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, CursorResult
+    from sqlalchemy import Connection
 
     from shardctl.fleet.live_shard import LiveShard
 
@@ -27,20 +28,20 @@ class Engine(Protocol):
         """Whether NULL sorts as if it were less than every value."""
         ...
 
-    def types(self, result: CursorResult[Any]) -> tuple[ValueType, ...]:
+    def types(self, result: HasCursor) -> tuple[ValueType, ...]:
         """Return the types of a result's columns."""
         ...
 
-    def collation(self, connection: Connection, expression: str, source: str) -> str | None:
-        """Return the collation by which an expression over these tables compares; None if they have no rows."""
+    def collation(self, expression: str, source: str) -> Probe:
+        """Ask for the collation by which an expression over these tables compares; None if they have no rows."""
         ...
 
-    def database_collation(self, connection: Connection) -> str | None:
-        """Return what a collation's name leaves open, so that shards can be compared."""
+    def database_collation(self) -> Probe:
+        """Ask for what a collation's name leaves open, so that shards can be compared."""
         ...
 
-    def not_scalar(self, connection: Connection, names: Sequence[str]) -> list[str]:
-        """Return which of these functions look at more than one row, or may."""
+    def not_scalar(self, names: Sequence[str]) -> Probe:
+        """Ask which of these functions look at more than one row, or may: a list of names."""
         ...
 
     def prepare_stream(self, connection: Connection) -> None:

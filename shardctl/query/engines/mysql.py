@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from shardctl.errors import QueryRefused
-from shardctl.query.engines.values import Relation, Row, ValueType, run_as_written
+from shardctl.query.engines.values import HasCursor, Relation, Row, ValueType, run_as_written
+from shardctl.query.probes import Probe
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, CursorResult
+    from sqlalchemy import Connection
 
     from shardctl.fleet.live_shard import LiveShard
 
@@ -42,7 +43,7 @@ class MySQL:
     name: str = "mysql"
     nulls_low: bool = True
 
-    def types(self, result: CursorResult[Any]) -> tuple[ValueType, ...]:
+    def types(self, result: HasCursor) -> tuple[ValueType, ...]:
         cursor = result.cursor
         if cursor is None:
             return ()
@@ -51,21 +52,21 @@ class MySQL:
             return tuple(ValueType("a type that this driver hides", is_known=False) for _ in cursor.description)
         return tuple(_type(field.type_code, field.flags, field.charsetnr, field.scale) for field in fields)
 
-    def collation(self, connection: Connection, expression: str, source: str) -> str | None:
-        found = run_as_written(connection, f"SELECT COLLATION({expression}) {source} LIMIT 1").scalar()
-        return None if found is None else str(found)
+    def collation(self, expression: str, source: str) -> Probe:
+        sql = f"SELECT COLLATION({expression}) {source} LIMIT 1"
+        return Probe(sql, lambda rows: str(rows[0][0]) if rows and rows[0][0] is not None else None)
 
-    def database_collation(self, connection: Connection) -> str | None:
-        return None
+    def database_collation(self) -> Probe:
+        return Probe(run=lambda _: None)
 
-    def not_scalar(self, connection: Connection, names: Sequence[str]) -> list[str]:
+    def not_scalar(self, names: Sequence[str]) -> Probe:
         found = [name for name in names if name in _AGGREGATES or name in _PER_CONNECTION]
         listed = ", ".join(f"'{name}'" for name in names)
         sql = (
             "SELECT routine_name FROM information_schema.routines WHERE routine_schema = database()"
             f" AND routine_type = 'FUNCTION' AND lower(routine_name) IN ({listed})"
         )
-        return found + [str(row[0]) for row in run_as_written(connection, sql)]
+        return Probe(sql, lambda rows: found + [str(row[0]) for row in rows])
 
     def prepare_stream(self, connection: Connection) -> None:
         # The server hangs up on a client that does not read for a minute.

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from shardctl.errors import QueryRefused
-from shardctl.query.engines.values import Relation, Row, ValueType, run_as_written
+from shardctl.query.engines.values import HasCursor, Relation, Row, ValueType, run_as_written
+from shardctl.query.probes import Probe, ask
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, CursorResult
+    from sqlalchemy import Connection
 
     from shardctl.fleet.live_shard import LiveShard
 
@@ -46,18 +47,18 @@ class PostgreSQL:
     name: str = "postgresql"
     nulls_low: bool = False
 
-    def types(self, result: CursorResult[Any]) -> tuple[ValueType, ...]:
+    def types(self, result: HasCursor) -> tuple[ValueType, ...]:
         description: Any = result.cursor.description if result.cursor is not None else ()
         return tuple(_TYPES.get(column[1]) or _unknown(column[1]) for column in description)
 
-    def collation(self, connection: Connection, expression: str, source: str) -> str | None:
-        found = run_as_written(connection, f"SELECT pg_collation_for((SELECT {expression} {source} LIMIT 0))")
-        return str(found.scalar() or '"default"')
+    def collation(self, expression: str, source: str) -> Probe:
+        sql = f"SELECT pg_collation_for((SELECT {expression} {source} LIMIT 0))"
+        return Probe(sql, lambda rows: str(rows[0][0] or '"default"'))
 
-    def database_collation(self, connection: Connection) -> str | None:
-        return " ".join(str(part) for part in run_as_written(connection, _DATABASE).one() if part is not None)
+    def database_collation(self) -> Probe:
+        return Probe(_DATABASE, lambda rows: " ".join(str(part) for part in rows[0] if part is not None))
 
-    def not_scalar(self, connection: Connection, names: Sequence[str]) -> list[str]:
+    def not_scalar(self, names: Sequence[str]) -> Probe:
         listed = ", ".join(f"'{name}'" for name in names)
         sql = (
             f"SELECT DISTINCT proname FROM pg_proc p WHERE proname IN ({listed})"
@@ -66,7 +67,7 @@ class PostgreSQL:
             " OR (pronamespace <> 'pg_catalog'::regnamespace AND provolatile <> 'i' AND NOT EXISTS ("
             "SELECT 1 FROM pg_depend WHERE classid = 'pg_proc'::regclass AND objid = p.oid AND deptype = 'e')))"
         )
-        return [str(row[0]) for row in run_as_written(connection, sql)]
+        return Probe(sql, lambda rows: [str(row[0]) for row in rows])
 
     def prepare_stream(self, connection: Connection) -> None:
         # The rows come through a cursor, for which a plan is chosen that is quick to give a tenth of them.
@@ -107,10 +108,15 @@ class PostgreSQL:
         )
         text = f"WITH __p AS (SELECT {listed} FROM unnest({arrays}) AS __u({names})) {sql.replace('%', '%%')}"
         columns = [[row[i] for row in relation.rows] for i in range(len(types))]
-        with shard.connect(read_only=True) as connection:
+
+        def run(connection: Connection) -> list[Row]:
             if connection.dialect.paramstyle not in {"format", "pyformat"}:
                 raise QueryRefused(f"answers cannot be merged through the driver `{connection.dialect.driver}` yet")
-            return [tuple(row) for row in connection.exec_driver_sql(text, tuple(columns))]
+            rows: list[Row]
+            (rows,) = ask(connection, Probe(text, lambda found: [tuple(row) for row in found], columns), ends=True)
+            return rows
+
+        return shard.read(run)
 
 
 def _unknown(code: int) -> ValueType:

@@ -9,14 +9,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from shardctl.errors import QueryRefused, ShardError
-from shardctl.query.engines.values import Relation, Row, ValueType, run_as_written
+from shardctl.query.engines.values import HasCursor, Relation, Row, ValueType, run_as_written
+from shardctl.query.probes import Probe
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, CursorResult
+    from sqlalchemy import Connection
 
     from shardctl.fleet.live_shard import LiveShard
 
-_BUILT_IN = {"BINARY", "NOCASE", "RTRIM"}
+_REGISTERED = """SELECT group_concat(name) FROM (SELECT name FROM pragma_collation_list
+ WHERE name NOT IN ('BINARY', 'NOCASE', 'RTRIM') ORDER BY name)"""
 _ANY = ValueType("any", is_text=True)
 
 
@@ -27,28 +29,23 @@ class SQLite:
     name: str = "sqlite"
     nulls_low: bool = True
 
-    def types(self, result: CursorResult[Any]) -> tuple[ValueType, ...]:
+    def types(self, result: HasCursor) -> tuple[ValueType, ...]:
         description: Any = result.cursor.description if result.cursor is not None else ()
         return tuple(_ANY for _ in description)
 
-    def collation(self, connection: Connection, expression: str, source: str) -> str | None:
-        """Return the collation of an expression, by how it compares; a subquery's column keeps it."""
-        registered = {str(row[1]) for row in _all(connection, "PRAGMA collation_list")}
-        if registered - _BUILT_IN:
-            names = ", ".join(f"`{name}`" for name in sorted(registered - _BUILT_IN))
-            raise QueryRefused(f"the application adds collations to SQLite ({names}) that cannot be repeated here")
-        sql = f"SELECT __v = 'A', __v = 'a ' FROM (SELECT {expression} AS __v {source} WHERE 0 UNION ALL SELECT 'a')"
-        row = _all(connection, sql)[0]
-        return "NOCASE" if row[0] else "RTRIM" if row[1] else "BINARY"
+    def collation(self, expression: str, source: str) -> Probe:
+        """Ask for the collation of an expression, by how it compares; a subquery's column keeps it."""
+        value = f"FROM (SELECT {expression} AS __v {source} WHERE 0 UNION ALL SELECT 'a')"
+        return Probe(f"SELECT __v = 'A', __v = 'a ', ({_REGISTERED}) {value}", _read_collation)
 
-    def database_collation(self, connection: Connection) -> str | None:
-        return None
+    def database_collation(self) -> Probe:
+        return Probe(run=lambda _: None)
 
-    def not_scalar(self, connection: Connection, names: Sequence[str]) -> list[str]:
+    def not_scalar(self, names: Sequence[str]) -> Probe:
         listed = ", ".join(f"'{name}'" for name in names)
         sql = f"SELECT DISTINCT name FROM pragma_function_list WHERE type <> 's' AND lower(name) IN ({listed})"
         scalar_too = {"min", "max"}  # with several arguments; with one they are found as aggregates
-        return [str(row[0]) for row in _all(connection, sql) if row[0] not in scalar_too]
+        return Probe(sql, lambda rows: [str(row[0]) for row in rows if row[0] not in scalar_too])
 
     def prepare_stream(self, connection: Connection) -> None:
         """Do nothing: rows are computed as they are read."""
@@ -88,8 +85,12 @@ class SQLite:
                 raise ShardError(f"merging the shards' answers failed: {error}") from error
 
 
-def _all(connection: Connection, sql: str) -> Sequence[Any]:
-    return run_as_written(connection, sql).fetchall()
+def _read_collation(rows: Sequence[Any]) -> str:
+    ignores_case, ignores_spaces, registered = rows[0]
+    if registered:
+        names = ", ".join(f"`{name}`" for name in registered.split(","))
+        raise QueryRefused(f"the application adds collations to SQLite ({names}) that cannot be repeated here")
+    return "NOCASE" if ignores_case else "RTRIM" if ignores_spaces else "BINARY"
 
 
 SQLITE = SQLite()

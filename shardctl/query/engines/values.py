@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from shardctl.errors import ShardError
 from shardctl.fleet.live_shard import driver_line
@@ -27,6 +27,13 @@ class ValueType:
     """Whether its order and equality depend on a collation."""
     is_known: bool = True
     """Whether values can be compared and sent back to the engine without loss."""
+
+
+class HasCursor(Protocol):
+    """A result: SQLAlchemy's, or one that is read by the driver's cursor alone."""
+
+    @property
+    def cursor(self) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from shardctl.query.gatherers.mysql import MYSQL
 from shardctl.query.gatherers.postgresql import POSTGRESQL
 from shardctl.query.gatherers.shapes import ColumnShape, TableShape
 from shardctl.query.gatherers.sqlite import SQLITE
+from shardctl.query.probes import Probe
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -31,34 +32,32 @@ class Gatherer(Protocol):
         """Make all that is read on a shard's connection from now on one snapshot."""
         ...
 
-    def shape(self, connection: Connection, name: str) -> TableShape | None:
-        """Return a table's shape; None if there is none of this name.
+    def shape(self, name: str) -> Probe:
+        """Ask for a table's shape: a TableShape, or None if there is none of this name.
 
-        Raises:
-            QueryRefused: It is a view or the like, or has a type that only its own database knows.
+        Reading the answer raises QueryRefused if it is a view or the like.
         """
         ...
 
-    def views(self, connection: Connection, names: Sequence[str]) -> list[tuple[str, str]]:
-        """Return which of these are no tables of their own, and what they are."""
+    def views(self, names: Sequence[str]) -> Probe:
+        """Ask which of these are no tables of their own, and what they are: a list of pairs."""
         ...
 
-    def settings(self, connection: Connection) -> Mapping[str, str]:
-        """Return what decides how SQL is understood: versions, collations, modes."""
+    def settings(self) -> Probe:
+        """Ask for what decides how SQL is understood, as a mapping: versions, collations, modes."""
         ...
 
-    def foreign(self, connection: Connection, names: Sequence[str], *, is_own: bool) -> list[str]:
-        """Return which of these functions not every database of this engine has, or answers alike.
+    def foreign(self, names: Sequence[str], *, is_own: bool) -> Probe:
+        """Ask which of these functions not every database of this engine has, or answers alike: a list of names.
 
         Args:
-            connection: A shard's.
             names: The functions, in lower case; operators that are words among them.
             is_own: Whether the connection is made by shardctl, and not by an application that may add functions.
         """
         ...
 
-    def estimate(self, connection: Connection, sql: str) -> int:
-        """Return about how many rows a SELECT has, without reading them if the engine can tell."""
+    def estimate(self, sql: str) -> Probe:
+        """Ask about how many rows a SELECT has, without reading them if the engine can tell."""
         ...
 
     def batches(self, connection: Connection, sql: str) -> AbstractContextManager[Iterator[tuple[int, Any]]]:

@@ -17,6 +17,7 @@ from shardctl.fleet.quoting import quoted_name
 from shardctl.query.engines.values import driver_errors, run_as_written
 from shardctl.query.gatherers.shapes import ColumnShape, TableShape
 from shardctl.query.parameters import for_driver
+from shardctl.query.probes import Probe
 from shardctl.query.refusals import REFUSALS
 
 if TYPE_CHECKING:
@@ -58,7 +59,10 @@ class MySQL:
         raw: Any = connection.connection.driver_connection
         raw.decoders = {}
 
-    def shape(self, connection: Connection, name: str) -> TableShape | None:
+    def shape(self, name: str) -> Probe:
+        return Probe(run=lambda connection: self._shape(connection, name))
+
+    def _shape(self, connection: Connection, name: str) -> TableShape | None:
         kind = connection.exec_driver_sql(
             "SELECT table_type FROM information_schema.tables WHERE table_schema = database() AND table_name = %s",
             (name,),
@@ -77,37 +81,32 @@ class MySQL:
         has_fixed_zone = str(zone) in ("UTC", "Etc/UTC") or str(zone)[:1] in "+-"
         return TableShape(name, tuple(_column(row, has_fixed_zone=has_fixed_zone) for row in rows))
 
-    def views(self, connection: Connection, names: Sequence[str]) -> list[tuple[str, str]]:
-        rows = run_as_written(
-            connection,
-            "SELECT table_name FROM information_schema.tables WHERE table_schema = database() AND table_type = 'VIEW'",
-        )
-        found = {str(row[0]) for row in rows}
-        return [(name, "view") for name in names if name in found]
+    def views(self, names: Sequence[str]) -> Probe:
+        def read(rows: Sequence[Any]) -> list[tuple[str, str]]:
+            found = {str(row[0]) for row in rows}
+            return [(name, "view") for name in names if name in found]
 
-    def settings(self, connection: Connection) -> Mapping[str, str]:
+        return Probe(
+            "SELECT table_name FROM information_schema.tables WHERE table_schema = database() AND table_type = 'VIEW'",
+            read,
+        )
+
+    def settings(self) -> Probe:
         names = [*_SESSION_SETTINGS, *_SERVER_SETTINGS]
         listed = ", ".join(f"'{name}'" for name in names)
-        rows: Any = run_as_written(connection, f"SHOW VARIABLES WHERE Variable_name IN ({listed})").all()
-        found = {str(name): str(value) for name, value in rows}
-        is_maria = "mariadb" in found["version"].lower()
-        numbers = found["version"].split("-")[0].split(".")
-        found["version"] = f"{'MariaDB' if is_maria else 'MySQL'} {'.'.join(numbers[:2])}"
-        if found.get("character_set_results", "").lower() != "utf8mb4":
-            raise QueryRefused("rows can be gathered over connections of utf8mb4 only", hint="`?charset=utf8mb4`")
-        return found
+        return Probe(f"SHOW VARIABLES WHERE Variable_name IN ({listed})", _read_settings)
 
-    def foreign(self, connection: Connection, names: Sequence[str], *, is_own: bool) -> list[str]:
-        own = {
-            str(row[0]).lower()
-            for row in run_as_written(
-                connection,
-                "SELECT routine_name FROM information_schema.routines WHERE routine_schema = database()",
-            )
-        }
-        return [name for name in names if name in own | _OF_SERVER]
+    def foreign(self, names: Sequence[str], *, is_own: bool) -> Probe:
+        def read(rows: Sequence[Any]) -> list[str]:
+            own = {str(row[0]).lower() for row in rows}
+            return [name for name in names if name in own | _OF_SERVER]
 
-    def estimate(self, connection: Connection, sql: str) -> int:
+        return Probe("SELECT routine_name FROM information_schema.routines WHERE routine_schema = database()", read)
+
+    def estimate(self, sql: str) -> Probe:
+        return Probe(run=lambda connection: self._estimate(connection, sql))
+
+    def _estimate(self, connection: Connection, sql: str) -> int:
         row = run_as_written(connection, f"EXPLAIN {sql}").mappings().first()
         return int(row["rows"] or 0) if row is not None and "rows" in row else 0
 
@@ -182,6 +181,16 @@ class MySQL:
         connection.commit()
         connection.exec_driver_sql("SET SESSION TRANSACTION READ ONLY")
         connection.commit()
+
+
+def _read_settings(rows: Sequence[Any]) -> Mapping[str, str]:
+    found = {str(name): str(value) for name, value in rows}
+    is_maria = "mariadb" in found["version"].lower()
+    numbers = found["version"].split("-")[0].split(".")
+    found["version"] = f"{'MariaDB' if is_maria else 'MySQL'} {'.'.join(numbers[:2])}"
+    if found.get("character_set_results", "").lower() != "utf8mb4":
+        raise QueryRefused("rows can be gathered over connections of utf8mb4 only", hint="`?charset=utf8mb4`")
+    return found
 
 
 def _column(row: Any, *, has_fixed_zone: bool) -> ColumnShape:

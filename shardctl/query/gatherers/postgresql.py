@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from shardctl.errors import QueryRefused, ShardError
@@ -19,12 +20,15 @@ from shardctl.fleet.quoting import quoted_name
 from shardctl.query.engines.values import driver_errors, run_as_written
 from shardctl.query.gatherers.shapes import ColumnShape, TableShape
 from shardctl.query.parameters import for_driver
+from shardctl.query.probes import Probe
 from shardctl.query.refusals import REFUSALS
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 _BATCH_BYTES = 1 << 20
+_FIRST_ROWS, _MOST_ROWS = 64, 8_192
+"""Of a batch, until it is known how long rows are, and at most."""
 # Of COPY's binary format: its signature, flags and an extension of no length; and what ends it.
 _HEADER, _TRAILER = b"PGCOPY\n\xff\r\n\0" + bytes(8), b"\xff\xff"
 _KINDS = {"v": "view", "m": "materialized view", "f": "foreign table", "S": "sequence", "c": "type", "i": "index"}
@@ -38,14 +42,17 @@ _SETTINGS = """SELECT name, setting FROM pg_settings WHERE name = ANY(%s)
   ('encoding', 'datcollate', 'datctype', 'datlocprovider', 'daticulocale', 'datlocale', 'datcollversion')
  UNION ALL SELECT 'casts of its own', count(*)::text FROM pg_cast
   WHERE oid >= 16384 AND castsource < 16384 AND casttarget < 16384"""
-_COLUMNS = """SELECT a.attname, format_type(a.atttypid, a.atttypmod), t.typtype, tn.nspname,
+_SHAPE = """SELECT r.relkind::text, rn.nspname,
+  a.attname, format_type(a.atttypid, a.atttypmod), t.typtype, tn.nspname,
   coalesce(e.typtype, t.typtype), coalesce(en.nspname, tn.nspname),
   CASE WHEN a.attcollation NOT IN (0, 100) THEN cn.nspname || '.' || c.collname END, a.atttypid IN (20, 21, 23),
   (SELECT array_position(i.indkey::int2[], a.attnum) FROM pg_index i WHERE i.indrelid = a.attrelid AND i.indisprimary)
- FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid JOIN pg_namespace tn ON tn.oid = t.typnamespace
+ FROM pg_class r JOIN pg_namespace rn ON rn.oid = r.relnamespace
+  LEFT JOIN pg_attribute a ON a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped
+  LEFT JOIN pg_type t ON t.oid = a.atttypid LEFT JOIN pg_namespace tn ON tn.oid = t.typnamespace
   LEFT JOIN pg_type e ON e.oid = t.typelem AND t.typcategory = 'A' LEFT JOIN pg_namespace en ON en.oid = e.typnamespace
   LEFT JOIN pg_collation c ON c.oid = a.attcollation LEFT JOIN pg_namespace cn ON cn.oid = c.collnamespace
- WHERE a.attrelid = %s AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum"""
+ WHERE r.oid = to_regclass(%s) ORDER BY a.attnum"""
 _FOREIGN = """SELECT lower(p.proname) FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
  WHERE p.proname = ANY(%s) AND (n.nspname <> 'pg_catalog' OR (p.provolatile = 'v' AND p.proname <> ALL(%s)))"""
 _HARMLESS = ["random", "clock_timestamp", "timeofday", "gen_random_uuid"]
@@ -68,22 +75,20 @@ class PostgreSQL:
     def begin(self, connection: Connection) -> None:
         """Do nothing: a read-only connection is in a transaction of REPEATABLE READ."""
 
-    def shape(self, connection: Connection, name: str) -> TableShape | None:
-        found = connection.exec_driver_sql(
-            "SELECT c.oid, c.relkind::text, n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
-            " WHERE c.oid = to_regclass(%s)",
-            (_quoted(name),),
-        ).first()
-        if found is None:
-            return None
-        oid, kind, schema = found
-        if schema in ("pg_catalog", "information_schema"):
-            REFUSALS["catalogue"].refuse(name)
-        if kind not in ("r", "p"):
-            REFUSALS["view"].refuse(None, name, _KINDS.get(kind, "relation"))
-        columns = connection.exec_driver_sql(_COLUMNS, (oid,)).all()
-        key = sorted((row[-1], row[0]) for row in columns if row[-1] is not None)
-        return TableShape(name, tuple(map(self._column, columns)), tuple(column for _, column in key))
+    def shape(self, name: str) -> Probe:
+        def read(rows: Sequence[Any]) -> TableShape | None:
+            if not rows:
+                return None
+            kind, schema = rows[0][:2]
+            if schema in ("pg_catalog", "information_schema"):
+                REFUSALS["catalogue"].refuse(name)
+            if kind not in ("r", "p"):
+                REFUSALS["view"].refuse(None, name, _KINDS.get(kind, "relation"))
+            columns = [row[2:] for row in rows if row[2] is not None]
+            key = sorted((row[-1], row[0]) for row in columns if row[-1] is not None)
+            return TableShape(name, tuple(map(self._column, columns)), tuple(column for _, column in key))
+
+        return Probe(_SHAPE, read, (_quoted(name),))
 
     def _column(self, row: Any) -> ColumnShape:
         name, declared, kind, schema, element_kind, element_schema, collation, is_integer, _ = row
@@ -97,27 +102,30 @@ class PostgreSQL:
             return ColumnShape(name, f"!collation `{own}`")
         return ColumnShape(name, f"{declared} COLLATE pg_catalog.{_quoted(own)}")
 
-    def views(self, connection: Connection, names: Sequence[str]) -> list[tuple[str, str]]:
-        rows = connection.exec_driver_sql(
+    def views(self, names: Sequence[str]) -> Probe:
+        return Probe(
             "SELECT n.name, c.relkind::text FROM unnest(%s::text[]) AS n (name)"
             " JOIN pg_class c ON c.oid = to_regclass(quote_ident(n.name)) WHERE c.relkind NOT IN ('r', 'p')",
+            lambda rows: [(str(name), _KINDS.get(kind, "relation")) for name, kind in rows],
             (list(names),),
         )
-        return [(str(name), _KINDS.get(kind, "relation")) for name, kind in rows]
 
-    def settings(self, connection: Connection) -> Mapping[str, str]:
-        rows = connection.exec_driver_sql(_SETTINGS, (_SESSION_SETTINGS,))
-        return {str(name): str(value) for name, value in rows}
+    def settings(self) -> Probe:
+        return Probe(_SETTINGS, lambda rows: {str(name): str(value) for name, value in rows}, (_SESSION_SETTINGS,))
 
-    def foreign(self, connection: Connection, names: Sequence[str], *, is_own: bool) -> list[str]:
-        listed = list(names)
-        found = {str(row[0]) for row in connection.exec_driver_sql(_FOREIGN, (listed, _HARMLESS))}
-        return [name for name in names if name in found or _OF_SERVER.match(name)]
+    def foreign(self, names: Sequence[str], *, is_own: bool) -> Probe:
+        def read(rows: Sequence[Any]) -> list[str]:
+            found = {str(row[0]) for row in rows}
+            return [name for name in names if name in found or _OF_SERVER.match(name)]
 
-    def estimate(self, connection: Connection, sql: str) -> int:
-        found = run_as_written(connection, f"EXPLAIN (FORMAT JSON) {sql}").scalar_one()
-        plan = json.loads(found) if isinstance(found, str) else found
-        return int(plan[0]["Plan"]["Plan Rows"])
+        return Probe(_FOREIGN, read, (list(names), _HARMLESS))
+
+    def estimate(self, sql: str) -> Probe:
+        def read(rows: Sequence[Any]) -> int:
+            plan = json.loads(rows[0][0]) if isinstance(rows[0][0], str) else rows[0][0]
+            return int(plan[0]["Plan"]["Plan Rows"])
+
+        return Probe(f"EXPLAIN (FORMAT JSON) {sql}", read)
 
     @contextmanager
     def batches(self, connection: Connection, sql: str) -> Iterator[Iterator[tuple[int, Any]]]:
@@ -128,9 +136,12 @@ class PostgreSQL:
     def adopt(self, connection: Connection, settings: Mapping[str, str], words: frozenset[str]) -> None:
         # Unqualified names mean temporary tables, or what every PostgreSQL has; never what this database holds.
         connection.exec_driver_sql("SET SESSION search_path TO pg_temp, pg_catalog")
-        for name in _SESSION_SETTINGS:
-            if name in settings:
-                connection.exec_driver_sql("SELECT set_config(%s, %s, false)", (name, settings[name]))
+        named = [name for name in _SESSION_SETTINGS if name in settings]
+        if named:
+            calls = ", ".join("set_config(%s, %s, false)" for _ in named)
+            connection.exec_driver_sql(
+                f"SELECT {calls}", tuple(part for name in named for part in (name, settings[name]))
+            )
         connection.commit()
 
     def create(self, connection: Connection, table: TableShape) -> None:
@@ -177,17 +188,18 @@ class PostgreSQL:
 
 
 def _batches(copy: Any) -> Iterator[tuple[int, bytes]]:
-    rows, count = bytearray(_HEADER), 0
-    for message in copy:  # one for each row: "Message Formats" of PostgreSQL's protocol
-        data = bytes(message).removeprefix(_HEADER)
+    messages = iter(copy)  # one for each row: "Message Formats" of PostgreSQL's protocol
+    number = _FIRST_ROWS
+    while batch := [*islice(messages, number)]:
+        size = sum(map(len, batch))
+        number = max(1, min(_MOST_ROWS, _BATCH_BYTES * len(batch) // size))
+        if batch[0] == _HEADER:  # or it comes with the first row
+            batch.pop(0)
+        if batch and batch[-1] == _TRAILER:
+            batch.pop()
+        data = b"".join(batch).removeprefix(_HEADER)
         if data and data != _TRAILER:
-            rows += data
-            count += 1
-        if len(rows) >= _BATCH_BYTES:
-            yield count, bytes(rows) + _TRAILER
-            rows, count = bytearray(_HEADER), 0
-    if count:
-        yield count, bytes(rows) + _TRAILER
+            yield len(batch), b"".join((_HEADER, data, _TRAILER))
 
 
 @contextmanager

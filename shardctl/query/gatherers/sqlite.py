@@ -16,6 +16,7 @@ from shardctl.query.engines.sqlite import SQLITE as RULES
 from shardctl.query.engines.values import run_as_written
 from shardctl.query.gatherers.shapes import ColumnShape, TableShape
 from shardctl.query.parameters import for_driver
+from shardctl.query.probes import Probe
 from shardctl.query.refusals import REFUSALS
 
 if TYPE_CHECKING:
@@ -41,7 +42,10 @@ class SQLite:
         if not _raw(connection).in_transaction:
             connection.exec_driver_sql("BEGIN")
 
-    def shape(self, connection: Connection, name: str) -> TableShape | None:
+    def shape(self, name: str) -> Probe:
+        return Probe(run=lambda connection: self._shape(connection, name))
+
+    def _shape(self, connection: Connection, name: str) -> TableShape | None:
         found = connection.exec_driver_sql(
             "SELECT type, sql, name FROM sqlite_master WHERE lower(name) = lower(?) AND type IN ('table', 'view')",
             (name,),
@@ -63,31 +67,30 @@ class SQLite:
 
     def _column(self, connection: Connection, table: str, name: str, kind: str, strict: bool) -> ColumnShape:  # noqa: FBT001
         affinity = _affinity(kind, is_strict=strict)
-        collation = RULES.collation(connection, _quoted(name), f"FROM {_quoted(table)}")
+        collation = RULES.collation(_quoted(name), f"FROM {_quoted(table)}").ask(connection)
         return ColumnShape(name, f"{affinity} COLLATE {collation}".strip(), is_integer=affinity == "INTEGER")
 
-    def views(self, connection: Connection, names: Sequence[str]) -> list[tuple[str, str]]:
-        rows = run_as_written(connection, "SELECT lower(name) FROM sqlite_master WHERE type = 'view'")
-        found = {str(row[0]) for row in rows}
-        return [(name, "view") for name in names if name.lower() in found]
+    def views(self, names: Sequence[str]) -> Probe:
+        def read(rows: Sequence[Any]) -> list[tuple[str, str]]:
+            found = {str(row[0]) for row in rows}
+            return [(name, "view") for name in names if name.lower() in found]
 
-    def settings(self, connection: Connection) -> Mapping[str, str]:
-        one: Any = run_as_written(connection, "SELECT 'a' LIKE 'A', sqlite_version(), sqlite_source_id()").one()
-        encoding = run_as_written(connection, "PRAGMA encoding").scalar()
-        foreign = {"encoding": str(encoding), "LIKE ignores case": str(one[0])}
-        return foreign | {"version": f"{one[1]} {one[2]}"}
+        return Probe("SELECT lower(name) FROM sqlite_master WHERE type = 'view'", read)
 
-    def foreign(self, connection: Connection, names: Sequence[str], *, is_own: bool) -> list[str]:
-        found = {
-            str(row[0]).lower()
-            for row in run_as_written(connection, "SELECT name FROM pragma_function_list WHERE builtin = 0")
-        }
-        if is_own:
-            found -= {"regexp", "floor"}  # SQLAlchemy adds them to every connection, to this place's as well
-        return [name for name in names if name in found | _OF_CONNECTION or name.startswith("pragma_")]
+    def settings(self) -> Probe:
+        return Probe(run=_settings)
 
-    def estimate(self, connection: Connection, sql: str) -> int:
-        return int(run_as_written(connection, f"SELECT count(*) FROM ({sql})").scalar_one())
+    def foreign(self, names: Sequence[str], *, is_own: bool) -> Probe:
+        def read(rows: Sequence[Any]) -> list[str]:
+            found = {str(row[0]).lower() for row in rows}
+            if is_own:
+                found -= {"regexp", "floor"}  # SQLAlchemy adds them to every connection, to this place's as well
+            return [name for name in names if name in found | _OF_CONNECTION or name.startswith("pragma_")]
+
+        return Probe("SELECT name FROM pragma_function_list WHERE builtin = 0", read)
+
+    def estimate(self, sql: str) -> Probe:
+        return Probe(f"SELECT count(*) FROM ({sql})", lambda rows: int(rows[0][0]))
 
     @contextmanager
     def batches(self, connection: Connection, sql: str) -> Iterator[Iterator[tuple[int, Any]]]:
@@ -130,6 +133,13 @@ class SQLite:
 
     def seal(self, connection: Connection) -> None:
         connection.exec_driver_sql("PRAGMA query_only = ON")
+
+
+def _settings(connection: Connection) -> Mapping[str, str]:
+    one: Any = run_as_written(connection, "SELECT 'a' LIKE 'A', sqlite_version(), sqlite_source_id()").one()
+    encoding = run_as_written(connection, "PRAGMA encoding").scalar()
+    foreign = {"encoding": str(encoding), "LIKE ignores case": str(one[0])}
+    return foreign | {"version": f"{one[1]} {one[2]}"}
 
 
 def _raw(connection: Connection) -> sqlite3.Connection:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import BytesIO
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from shardctl.errors import QueryRefused, ShardError
@@ -14,6 +15,7 @@ from shardctl.query.here.kinds import Kind, NotListed
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+_ROWS_AT_ONCE = 64
 _BATCH_BYTES = 4 << 20
 _BATCH_ROWS = 20_000
 
@@ -72,9 +74,10 @@ def _copied(connection: Connection, sql: str, columns: Sequence[tuple[str, Kind]
     """Read PostgreSQL's CSV, in which NULL is nothing and text is in quotes where it would look like that."""
     raw: Any = connection.connection.driver_connection
     with raw.cursor() as cursor, cursor.copy(f"COPY ({sql}) TO STDOUT (FORMAT csv, ENCODING 'UTF8')") as copy:
+        messages = iter(copy)
         buffer = BytesIO()
-        for message in copy:
-            buffer.write(message)
+        while rows := [*islice(messages, _ROWS_AT_ONCE)]:
+            buffer.writelines(rows)
             if buffer.tell() >= _BATCH_BYTES:
                 yield _parsed(buffer, columns)
                 buffer = BytesIO()

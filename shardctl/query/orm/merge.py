@@ -104,7 +104,7 @@ def _seen(
         else None
         for type_, expression in zip(types, expressions, strict=True)
     )
-    database = engine_of(connection).database_collation(connection) if any(collations) else None
+    database = engine_of(connection).database_collation().ask(connection) if any(collations) else None
     return Seen(tuple(types), collations, database, connection)
 
 

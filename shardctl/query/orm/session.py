@@ -178,7 +178,7 @@ class _Asking:
         names = unknown_functions(part for entries in parts for part in entries if not is_entity(part))
         if names:
             connection = self._session.connections([self._session.get_bind(shard_id=self._shard_ids[0])])[0]
-            wrong = engine_of(connection).not_scalar(connection, names)
+            wrong = engine_of(connection).not_scalar(names).ask(connection)
             if wrong:
                 refuse(f"`{wrong[0]}` looks at more than one row, and each shard has only its own", f"{wrong[0]}(…)")
 

@@ -49,7 +49,7 @@ class DatabasePlace:
         self._gatherer = gatherer
         self._connection = connection
         self.quotes = engine
-        self.settings = gatherer.settings(connection)
+        self.settings = gatherer.settings().ask(connection)
 
     def batches(
         self, connection: Connection, scan: TableScan, sql: str

@@ -15,6 +15,7 @@ from shardctl.query.here.translate import translate
 from shardctl.query.holders import Holders
 from shardctl.query.parse import Statement
 from shardctl.query.plan import Gathering, QueryPlan, Route
+from shardctl.query.probes import ask
 from shardctl.query.pull.checks import check_gatherable, functions, names_in
 from shardctl.query.pull.keys import doubtful_keys
 from shardctl.query.pull.plan import Pulls, plan_key_scan, plan_scans
@@ -111,7 +112,7 @@ def _here(
         raise not_listed("a statement over tables that are on no shard together")
 
     def read(shard: LiveShard) -> tuple[str, ...]:
-        with shard.connect(read_only=True) as connection:
+        with shard.connect(keep=True) as connection:
             return described(connection, statement, here.kinds)
 
     names = run_on(fleet, together[:1], read, timeout_s=timeout_s)[0]
@@ -130,13 +131,13 @@ def _read(
     called = functions(statement, {})
 
     def read(shard: LiveShard) -> tuple[dict[str, TableShape | None], Settings]:
-        with shard.connect(read_only=True) as connection:
-            settings = gatherer.settings(connection)
-            foreign = gatherer.foreign(connection, called, is_own=fleet.shard_map.app is None)
-            if foreign:
-                REFUSALS["function"].refuse(None, foreign[0])
-            own = [key for key, shard_id in first.items() if shard_id == shard.shard_id]
-            return {key: gatherer.shape(connection, key) for key in own}, settings
+        own = [key for key, shard_id in first.items() if shard_id == shard.shard_id]
+        is_own = fleet.shard_map.app is None
+        probes = (gatherer.settings(), gatherer.foreign(called, is_own=is_own), *map(gatherer.shape, own))
+        settings, foreign, *found = shard.read(lambda connection: ask(connection, *probes, ends=True))
+        if foreign:
+            REFUSALS["function"].refuse(None, foreign[0])
+        return dict(zip(own, found, strict=True)), settings
 
     shards = [fleet.shards[shard_id] for shard_id in dict.fromkeys(first.values())]
     found: dict[str, TableShape] = {}

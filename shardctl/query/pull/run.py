@@ -16,9 +16,10 @@ from shardctl.fleet.live_shard import LiveShard
 from shardctl.fleet.quoting import quoted_name
 from shardctl.query.asked import note_rows, reading
 from shardctl.query.engines.values import Row, run_as_written
-from shardctl.query.gatherers import GATHERERS, Gatherer
+from shardctl.query.gatherers import GATHERERS, Gatherer, TableShape
 from shardctl.query.here.place import opened
 from shardctl.query.plan import Gathering, QueryPlan
+from shardctl.query.probes import ask
 from shardctl.query.pull.needs import Reduction
 from shardctl.query.pull.places import DatabasePlace, Place
 from shardctl.query.pull.plan import TableScan
@@ -187,26 +188,33 @@ class _Pulling:
             self._finish(scan)
 
     def _check(self, shard: LiveShard, connection: Connection) -> None:
-        found = self.gatherer.settings(connection)
+        gatherer = self.gatherer
+        is_own = self.fleet.shard_map.app is None
+        scans = [scan for scan in self.gathering.scans if shard.shard_id in scan.shard_ids]
+        found, foreign, *shapes = ask(
+            connection,
+            gatherer.settings(),
+            gatherer.foreign(self.gathering.functions, is_own=is_own),
+            *(gatherer.shape(scan.source or scan.table.name) for scan in scans),
+        )
         for name in sorted({*found, *self.settings}):
             here, there = found.get(name), self.settings.get(name)
             if here != there:
                 facts = (f"{shard.shard_id}: {here}", f"gather: {there}")
                 REFUSALS["settings"].refuse(None, name, shard.shard_id, facts=facts)
-        is_own = self.fleet.shard_map.app is None
-        foreign = self.gatherer.foreign(connection, self.gathering.functions, is_own=is_own)
         if foreign:
             REFUSALS["function"].refuse(None, foreign[0])
-        for scan in self.gathering.scans:
-            if shard.shard_id in scan.shard_ids:
-                self._check_shape(shard, connection, scan)
-                self.steps.expect(scan, self.gatherer.estimate(connection, scan.estimate_sql()))
+        for scan, shape in zip(scans, shapes, strict=True):
+            self._check_shape(shard, shape, scan)
+        for scan, rows in zip(
+            scans, ask(connection, *(gatherer.estimate(scan.estimate_sql()) for scan in scans)), strict=True
+        ):
+            self.steps.expect(scan, rows)
         # An estimate may be wrong, most of all for small tables; reading stops at the limit in any case.
         if self.steps.expected > 2 * max(self.max_rows, _WORTH_ESTIMATING):
             self._refuse_rows(f"about {self.steps.expected:,} rows are there")
 
-    def _check_shape(self, shard: LiveShard, connection: Connection, scan: TableScan) -> None:
-        shape = self.gatherer.shape(connection, scan.source or scan.table.name)
+    def _check_shape(self, shard: LiveShard, shape: TableShape | None, scan: TableScan) -> None:
         if scan.table.primary_key and (shape is None or shape.primary_key != scan.table.primary_key):
             REFUSALS["shapes"].refuse(None, scan.table.name, scan.shard_ids[0], shard.shard_id)
         # By name and type: a scan may say otherwise how a value is read.

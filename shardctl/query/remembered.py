@@ -1,0 +1,59 @@
+"""Plans that are remembered: of what a statement's text, the shard map and the models decide by themselves."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Hashable, Sequence
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+from shardctl.query.parameters import bound_values
+from shardctl.topology.model import ShardedTable
+from shardctl.topology.strategies import Directory
+
+if TYPE_CHECKING:
+    from shardctl.fleet import Fleet, LiveShard
+    from shardctl.query.plan import QueryPlan
+
+_MOST = 256
+_PLANS: WeakKeyDictionary[Fleet, OrderedDict[Hashable, QueryPlan]] = WeakKeyDictionary()
+_LOCK = threading.Lock()
+
+
+class Remembered:
+    """The place of one question's plan: a plan that took a look at a shard must not be put there.
+
+    Args:
+        fleet: The fleet.
+        sql: The statement.
+        shards: The shards that were chosen.
+        everywhere: Whether all of them are asked.
+    """
+
+    def __init__(self, fleet: Fleet, sql: str, shards: Sequence[LiveShard], *, everywhere: bool) -> None:
+        self._fleet = fleet
+        values = tuple((name, type(value), value) for name, value in sorted(bound_values().items()))
+        chosen = tuple((shard.shard_id, shard.is_offline) for shard in shards)
+        self._key = (sql, chosen, everywhere, values)
+
+    @property
+    def plan(self) -> QueryPlan | None:
+        """The plan of the same question, if it was asked before."""
+        with _LOCK:
+            plans = _PLANS.get(self._fleet)
+            plan = None if plans is None else plans.get(self._key)
+            if plans is not None and plan is not None:
+                plans.move_to_end(self._key)
+            return plan
+
+    def remember(self, plan: QueryPlan) -> None:
+        """Keep a plan, unless a directory's rows decided it too."""
+        rules = self._fleet.shard_map.tables.values()
+        if any(isinstance(rule, ShardedTable) and isinstance(rule.strategy, Directory) for rule in rules):
+            return
+        with _LOCK:
+            plans = _PLANS.setdefault(self._fleet, OrderedDict())
+            plans[self._key] = plan
+            if len(plans) > _MOST:
+                plans.popitem(last=False)
