@@ -48,6 +48,7 @@ class Asking:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     max_rows_pulled: int = 1_000_000
     everywhere: bool = False
+    dialect: str | None = None
     """Whether shards are asked that the sharding key rules out."""
     memory_limit: str = "2GB"
 
@@ -62,6 +63,8 @@ class Asking:
         if text.startswith("@"):
             text = self._named(text[1:])
         elif _NAME.fullmatch(text):
+            if self.dialect is not None:
+                raise ConfigError("`--dialect` goes with a statement, not with a class or table")
             from shardctl.query import class_statement, models_of
 
             engine = self.shards[0].backend.name
@@ -129,7 +132,12 @@ class Asking:
                 found, ran = self._analyze(sql)
             else:
                 found = explain(
-                    self.fleet, sql, shards=self.shards, timeout_s=self.timeout_s, everywhere=self.everywhere
+                    self.fleet,
+                    sql,
+                    shards=self.shards,
+                    timeout_s=self.timeout_s,
+                    everywhere=self.everywhere,
+                    dialect=self.dialect,
                 )
             looks = look(self.fleet, found, self.shards, timeout_s=self.timeout_s, with_plans=shard_plans)
         with output.into(self.file):
@@ -147,6 +155,7 @@ class Asking:
                 timeout_s=self.timeout_s,
                 max_rows_pulled=self.max_rows_pulled,
                 everywhere=self.everywhere,
+                dialect=self.dialect,
                 memory_limit=self.memory_limit,
             )
         except KeyboardInterrupt:
@@ -184,6 +193,7 @@ class Asking:
                     timeout_s=self.timeout_s,
                     max_rows_pulled=self.max_rows_pulled,
                     everywhere=self.everywhere,
+                    dialect=self.dialect,
                     memory_limit=self.memory_limit,
                 )
         except KeyboardInterrupt:
@@ -234,6 +244,7 @@ class Asking:
                     timeout_s=self.timeout_s,
                     max_rows_pulled=self.max_rows_pulled,
                     everywhere=self.everywhere,
+                    dialect=self.dialect,
                     memory_limit=self.memory_limit,
                 )
             with output.into(self.file), closing(counted(result.rows)) as rows:

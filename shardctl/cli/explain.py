@@ -41,6 +41,7 @@ def explain(
     ] = False,
     max_rows_pulled: options.MaxRowsPulled = 1_000_000,
     everywhere: options.Everywhere = False,
+    dialect: options.Dialect = None,
     memory_limit: options.MemoryLimit = "2GB",
     shard: options.Shards = None,
     label: options.Labels = None,
@@ -78,6 +79,7 @@ def explain(
         asking.parameters = values
         asking.max_rows_pulled = max_rows_pulled
         asking.everywhere = everywhere
+        asking.dialect = dialect
         asking.memory_limit = memory_limit
         asking.explain(asking.statement(text), analyze=analyze, shard_plans=shard_plans)
 

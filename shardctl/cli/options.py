@@ -159,6 +159,9 @@ MaxRowsPulled = Annotated[
 Everywhere = Annotated[
     bool, typer.Option("--everywhere", help="Ask all shards, also those that the sharding key rules out.")
 ]
+Dialect = Annotated[
+    str | None, typer.Option("--dialect", metavar="NAME", help="The statement's dialect, if it is not the shards'.")
+]
 MemoryLimit = Annotated[
     str, typer.Option("--memory-limit", metavar="SIZE", help="What gathering in DuckDB may use, such as 500MB.")
 ]

@@ -43,6 +43,7 @@ def query(
     ] = None,
     max_rows_pulled: options.MaxRowsPulled = 1_000_000,
     everywhere: options.Everywhere = False,
+    dialect: options.Dialect = None,
     memory_limit: options.MemoryLimit = "2GB",
     shard: options.Shards = None,
     label: options.Labels = None,
@@ -73,6 +74,7 @@ def query(
     asking.parameters = read_parameters(param or [])
     asking.max_rows_pulled = max_rows_pulled
     asking.everywhere = everywhere
+    asking.dialect = dialect
     asking.memory_limit = memory_limit
     with fleet:
         if text is not None:

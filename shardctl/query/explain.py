@@ -79,13 +79,14 @@ def explain(
     shards: Sequence[LiveShard],
     timeout_s: float | None = None,
     everywhere: bool = False,
+    dialect: str | None = None,
 ) -> Explained:
     """Explain what `run_query` would do with these arguments; nothing runs but what planning has to know.
 
     Raises:
         QueryRefused: As `run_query`.
     """
-    question = Question(fleet, sql, shards, timeout_s, everywhere=everywhere)
+    question = Question(fleet, sql, shards, timeout_s, everywhere=everywhere, dialect=dialect)
     return explained(question.plan, shards, why_all(question, fleet, everywhere=everywhere))
 
 
@@ -97,6 +98,7 @@ def analyze(
     timeout_s: float | None = None,
     max_rows_pulled: int,
     everywhere: bool = False,
+    dialect: str | None = None,
     memory_limit: str,
 ) -> tuple[Explained, QueryResult, Asked]:
     """Run a statement, and explain what was done: the plan, the answer, and what the shards took for it.
@@ -108,13 +110,16 @@ def analyze(
         timeout_s: Seconds for one shard.
         max_rows_pulled: Rows at most that are brought to one place.
         everywhere: Ask all of them, whatever the statement says of sharding keys.
+        dialect: The statement's, if it is not the shards': an engine's, or any that sqlglot reads.
         memory_limit: What DuckDB may use.
 
     Raises:
         QueryRefused: As `run_query`.
         ShardError: As `run_query`.
     """
-    question = Question(fleet, sql, shards, timeout_s, everywhere=everywhere, memory_limit=memory_limit)
+    question = Question(
+        fleet, sql, shards, timeout_s, everywhere=everywhere, memory_limit=memory_limit, dialect=dialect
+    )
     _ = question.plan  # planning asks the shards too, which is no part of the answer
     with noting() as asked:
         result = question.answer(with_shard=False, max_rows=None, max_rows_pulled=max_rows_pulled)
@@ -157,8 +162,13 @@ def explained(plan: QueryPlan, shards: Sequence[LiveShard], why_all: str) -> Exp
         runs = plan.gathering.sql if here is None else here.sql
         return Explained(*head, sent, gathered=runs, gathered_where=plan.gathering.place)
     steps, where = _merged(plan)
-    whole = Sent(plan.shard_ids, plan.shard_sql, parameters=_parameters(plan.shard_sql))
-    return Explained(*head, (whole,), merged=steps, merged_where=where)
+    engines = {shard.shard_id: shard.backend.name for shard in shards}
+    sent = tuple(
+        Sent(ids, own.shard_sql, parameters=_parameters(own.shard_sql))
+        for own in (plan, *plan.others)
+        if (ids := tuple(name for name in plan.shard_ids if not plan.others or engines[name] == own.engine))
+    )
+    return Explained(*head, sent, merged=steps, merged_where=where)
 
 
 def look(

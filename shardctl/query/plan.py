@@ -100,6 +100,12 @@ class QueryPlan:
     gathering: Gathering | None = None
     pruned: Pruned | None = None
     """Why shards are left out; None: none is."""
+    others: tuple[QueryPlan, ...] = ()
+    """The same for the shards of other engines, in their words."""
+
+    def for_engine(self, engine: str) -> QueryPlan:
+        """Return the plan as an engine's shards carry it out."""
+        return next((plan for plan in self.others if plan.engine == engine), self)
 
     @property
     def is_by_key(self) -> bool:

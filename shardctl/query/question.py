@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from sqlglot import exp
 
 from shardctl.errors import ConfigError, QueryRefused, nearest_name
+from shardctl.query.dialects import check_dialect, rewritten
 from shardctl.query.direct import plan_direct
 from shardctl.query.engines.values import run_as_written
 from shardctl.query.gather import gather
@@ -46,18 +48,20 @@ class Question:
         *,
         everywhere: bool,
         memory_limit: str = MEMORY_LIMIT,
+        dialect: str | None = None,
     ) -> None:
         if not shards:
             raise QueryRefused("no shards were chosen")
         self._fleet = fleet
         self._sql = sql
+        self._dialect = None if dialect is None else check_dialect(dialect)
         self._shards = shards
         self._timeout_s = timeout_s
         self._everywhere = everywhere
         self._memory_limit = memory_limit
         self._started = time.monotonic()
         self._engines = frozenset(shard.backend.name for shard in shards)
-        self._remembered = Remembered(fleet, sql, shards, everywhere=everywhere)
+        self._remembered = Remembered(fleet, sql, shards, everywhere=everywhere, dialect=self._dialect)
         self._has_looked = False
         self._plan_of_before = self._remembered.plan
         if self._plan_of_before is None:
@@ -68,17 +72,26 @@ class Question:
         return models_of(self._fleet)
 
     @cached_property
+    def _statements(self) -> dict[str, Statement]:
+        """The statement for each engine: one text, unless it has to be written anew."""
+        is_mixed = len(self._engines) > 1
+        tables = class_tables(self._models)
+        found = {}
+        for engine in dict.fromkeys(shard.backend.name for shard in self._shards):
+            text = self._sql if self._dialect is None else rewritten(self._sql, self._dialect, engine)
+            found[engine] = resolve_classes(parse(text, engine), tables, is_mixed=is_mixed)
+        return found
+
+    @property
     def _statement(self) -> Statement:
-        engine = self._shards[0].backend.name
-        tables, is_mixed = class_tables(self._models), len(self._engines) > 1
-        statement = resolve_classes(parse(self._sql, engine), tables, is_mixed=is_mixed)
-        for other in self._engines - {engine}:
-            parse(self._sql, other)
-        return statement
+        return self._statements[self._shards[0].backend.name]
 
     @cached_property
     def _holders(self) -> Holders:
-        return Holders(self._fleet, self._models, self._statement, self._shards, everywhere=self._everywhere)
+        return self._holders_of(self._statement)
+
+    def _holders_of(self, statement: Statement) -> Holders:
+        return Holders(self._fleet, self._models, statement, self._shards, everywhere=self._everywhere)
 
     @property
     def without_rule(self) -> str | None:
@@ -138,15 +151,21 @@ class Question:
         ids = [shard.shard_id for shard in shards]
         pruned = self._holders.pruned(ids) if len(self._shards) > 1 else None
         probe = columns_sql(self._statement) if len(shards) > 1 or pruned is not None else None
-        return plan_query(
-            self._statement,
-            ids,
-            colocation=self._holders.colocation,
-            ties=self._holders.ties,
-            input_columns=self._columns(shards[0], probe) if probe is not None else None,
-            engines=self._engines,
-            pruned=pruned,
-        )
+        columns = self._columns(shards[0], probe) if probe is not None else None
+        plans = [
+            plan_query(
+                statement,
+                ids,
+                colocation=holders.colocation,
+                ties=holders.ties,
+                input_columns=columns,
+                engines=self._engines,
+                pruned=pruned,
+            )
+            for statement in self._statements.values()
+            for holders in [self._holders if statement is self._statement else self._holders_of(statement)]
+        ]
+        return replace(plans[0], others=tuple(plans[1:]))
 
     def plan_to_gather(self, refusal: QueryRefused, not_here: NotListed | None = None) -> QueryPlan:
         """Plan to gather what the refusal says cannot be merged."""

@@ -157,6 +157,12 @@ REFUSALS: Mapping[str, Refusal] = {
         engine="mysql",
         hint="write an integer, or compare with `<` and `>`",
     ),
+    "dialect": Refusal(
+        "with `--dialect`, what may mean something else to the engine: division, `LIKE`, casts, most functions",
+        "this is not known to mean the same in `{}` and in {}",
+        "SELECT id / 2 FROM weather_locations",
+        hint="write it as the shards' engine does, and leave `--dialect` out",
+    ),
     "engines": Refusal(
         "shards of several engines: all but rows as they come, and counts",
         "{} compare, order and calculate differently: together they give unsorted rows and counts only",

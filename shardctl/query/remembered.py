@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from shardctl.query.parameters import bound_values
-from shardctl.topology.model import ShardedTable
+from shardctl.topology.model import ShardedTable, ShardMap
 from shardctl.topology.strategies import Directory
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from shardctl.query.plan import QueryPlan
 
 _MOST = 256
-_PLANS: WeakKeyDictionary[Fleet, OrderedDict[Hashable, QueryPlan]] = WeakKeyDictionary()
+_PLANS: WeakKeyDictionary[Fleet, OrderedDict[Hashable, tuple[ShardMap, QueryPlan]]] = WeakKeyDictionary()
 _LOCK = threading.Lock()
 
 
@@ -29,22 +29,26 @@ class Remembered:
         sql: The statement.
         shards: The shards that were chosen.
         everywhere: Whether all of them are asked.
+        dialect: The statement's, if it is not the shards'.
     """
 
-    def __init__(self, fleet: Fleet, sql: str, shards: Sequence[LiveShard], *, everywhere: bool) -> None:
+    def __init__(
+        self, fleet: Fleet, sql: str, shards: Sequence[LiveShard], *, everywhere: bool, dialect: str | None
+    ) -> None:
         self._fleet = fleet
         values = tuple((name, type(value), value) for name, value in sorted(bound_values().items()))
         chosen = tuple((shard.shard_id, shard.is_offline) for shard in shards)
-        self._key = (sql, chosen, everywhere, values)
+        self._key = (sql, chosen, everywhere, dialect, values)
 
     @property
     def plan(self) -> QueryPlan | None:
         """The plan of the same question, if it was asked before."""
         with _LOCK:
             plans = _PLANS.get(self._fleet)
-            plan = None if plans is None else plans.get(self._key)
-            if plans is not None and plan is not None:
-                plans.move_to_end(self._key)
+            shard_map, plan = (None, None) if plans is None else plans.get(self._key, (None, None))
+            if plans is None or shard_map is not self._fleet.shard_map:
+                return None
+            plans.move_to_end(self._key)
             return plan
 
     def remember(self, plan: QueryPlan) -> None:
@@ -54,6 +58,6 @@ class Remembered:
             return
         with _LOCK:
             plans = _PLANS.setdefault(self._fleet, OrderedDict())
-            plans[self._key] = plan
+            plans[self._key] = (self._fleet.shard_map, plan)
             if len(plans) > _MOST:
                 plans.popitem(last=False)

@@ -29,6 +29,7 @@ def run_query(
     max_rows: int | None = None,
     max_rows_pulled: int = MAX_ROWS_PULLED,
     everywhere: bool = False,
+    dialect: str | None = None,
     memory_limit: str = MEMORY_LIMIT,
 ) -> QueryResult:
     """Run one read-only statement on shards, and return the answer that one database with all of their rows would give.
@@ -43,6 +44,7 @@ def run_query(
         max_rows: Rows at most that one shard may answer with.
         max_rows_pulled: Rows at most that are brought to one place, where the shards' answers cannot be merged.
         everywhere: Ask all of them, so that rows on another shard than they belong on are seen too.
+        dialect: The statement's, if it is not the shards': an engine's, or any that sqlglot reads.
         memory_limit: What DuckDB may use where it is that place, such as `2GB`; the rest goes to temporary files.
 
     Raises:
@@ -50,7 +52,9 @@ def run_query(
         Refused: A shard that has to be asked is declared offline.
         ShardError: A shard failed; every shard that did is named.
     """
-    question = Question(fleet, sql, shards, timeout_s, everywhere=everywhere, memory_limit=memory_limit)
+    question = Question(
+        fleet, sql, shards, timeout_s, everywhere=everywhere, memory_limit=memory_limit, dialect=dialect
+    )
     with _naming_tables(question), fleet.one_query():
         return question.answer(with_shard=with_shard, max_rows=max_rows, max_rows_pulled=max_rows_pulled)
 
@@ -64,6 +68,7 @@ def stream_query(
     timeout_s: float | None = None,
     max_rows_pulled: int = MAX_ROWS_PULLED,
     everywhere: bool = False,
+    dialect: str | None = None,
     memory_limit: str = MEMORY_LIMIT,
 ) -> QueryRows:
     """Run one read-only statement on shards as `run_query` does, and give the rows as they come where that is possible.
@@ -79,13 +84,16 @@ def stream_query(
         timeout_s: Seconds that a shard may take for its next rows.
         max_rows_pulled: Rows at most that are brought to one place.
         everywhere: Ask all of them, whatever the statement says of sharding keys.
+        dialect: The statement's, if it is not the shards': an engine's, or any that sqlglot reads.
         memory_limit: What DuckDB may use where rows are brought to it.
 
     Raises:
         QueryRefused: As by `run_query`.
         ShardError: As by `run_query`; also by the rows.
     """
-    question = Question(fleet, sql, shards, timeout_s, everywhere=everywhere, memory_limit=memory_limit)
+    question = Question(
+        fleet, sql, shards, timeout_s, everywhere=everywhere, memory_limit=memory_limit, dialect=dialect
+    )
     with _naming_tables(question):
         try:
             return question.streamed(with_shard=with_shard)
@@ -102,6 +110,7 @@ def plan_for(
     shards: Sequence[LiveShard],
     timeout_s: float | None = None,
     everywhere: bool = False,
+    dialect: str | None = None,
 ) -> QueryPlan:
     """Plan a statement for shards; nothing runs but, where it must be known, a look at the tables' columns.
 
@@ -109,7 +118,7 @@ def plan_for(
         QueryRefused: As `run_query`.
     """
     with fleet.one_query():
-        return Question(fleet, sql, shards, timeout_s, everywhere=everywhere).plan
+        return Question(fleet, sql, shards, timeout_s, everywhere=everywhere, dialect=dialect).plan
 
 
 @contextmanager

@@ -117,6 +117,7 @@ def open_scan(
 
     Collations are known on SQLite only: other engines answer nothing else while rows are read.
     """
+    plan = plan.for_engine(shard.backend.name)
     engine = ENGINES[shard.backend.name]
     with reading(shard) as connection:
         ask(connection, *_probes(shard, plan, is_first=is_first))
@@ -140,7 +141,7 @@ def open_scan(
 def _scan_shard(shard: LiveShard, plan: QueryPlan, max_rows: int | None, *, is_first: bool) -> ShardRows:
     def read(connection: Connection) -> ShardRows:
         with counting(shard, connection):
-            return _read(shard, connection, plan, max_rows, is_first=is_first)
+            return _read(shard, connection, plan.for_engine(shard.backend.name), max_rows, is_first=is_first)
 
     return shard.read(read)
 

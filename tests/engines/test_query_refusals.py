@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -13,6 +14,7 @@ from shardctl.errors import QueryRefused
 from shardctl.fleet.engines import open_shards
 from shardctl.fleet.fleet import Fleet
 from shardctl.query import run_query
+from shardctl.query.explain import explain
 from shardctl.query.refusals import REFUSALS
 from shardctl.topology.model import Shard, ShardMap
 from tests.engines.query_data import TABLES, both, rows
@@ -68,7 +70,11 @@ def test_the_example_of_a_refusal_is_refused_for_it(key: str, tmp_path: Path, re
     databases = Databases("sqlite", tmp_path) if refusal.engine == "sqlite" else request.getfixturevalue(refusal.engine)
     with both(databases, rows(count=9), has_place=key != "place") as (fleet, _):
         prepare(key, fleet)
-        options = {"with_shard": key == "shard column", "max_rows_pulled": 5 if key == "rows" else 1000}
+        options: dict[str, Any] = {
+            "with_shard": key == "shard column",
+            "max_rows_pulled": 5 if key == "rows" else 1000,
+            "dialect": "duckdb" if key == "dialect" else None,
+        }
         shards = list(fleet.shards.values())
         if key == "twice" and shards[0].engine.dialect.is_mariadb:  # type: ignore[attr-defined]
             assert run_query(fleet, refusal.example, shards=shards).rows
@@ -78,6 +84,35 @@ def test_the_example_of_a_refusal_is_refused_for_it(key: str, tmp_path: Path, re
         expected = "a window function" if key == "place" else re.escape(refusal.reason).replace(r"\{\}", ".*")
         assert re.match(expected, caught.value.message)
         assert caught.value.hint
+
+
+def test_shards_of_several_engines_get_the_statement_in_their_own_words(
+    tmp_path: Path, postgresql: Databases, mysql: Databases
+) -> None:
+    made = {"file": Databases("sqlite", tmp_path), "elephant": postgresql, "dolphin": mysql}
+    shard_map = ShardMap(shards={name: Shard(name, databases.create(name)) for name, databases in made.items()})
+    fleet = Fleet(shard_map, open_shards(shard_map))
+    execute(fleet, "CREATE TABLE words (word varchar(20))")
+    for name in fleet.shards:
+        execute(fleet, f"INSERT INTO words VALUES ('{name}')", name)
+    shards = list(fleet.shards.values())
+    sql = """SELECT "word" || '!' AS "a word" FROM "words" WHERE word <> 'x'"""
+    found = run_query(fleet, sql, shards=shards, dialect="sqlite")
+    assert found.columns == ("a word",)
+    assert sorted(found.rows) == [("dolphin!",), ("elephant!",), ("file!",)]
+    sent = {
+        shard_id: sent.sql
+        for sent in explain(fleet, sql, shards=shards, dialect="sqlite").sent
+        for shard_id in sent.shard_ids
+    }
+    assert sent == {
+        "file": sql,
+        "elephant": sql,
+        "dolphin": "SELECT CONCAT(`word`, '!') AS `a word` FROM `words` WHERE word <> 'x'",
+    }
+    assert run_query(fleet, "SELECT count([word]) FROM [words]", shards=shards, dialect="tsql").rows == [(3,)]
+    with pytest.raises(QueryRefused, match="compare, order and calculate differently"):
+        run_query(fleet, "SELECT [word] FROM [words] ORDER BY 1", shards=shards, dialect="tsql")
 
 
 def as_markdown() -> str:
