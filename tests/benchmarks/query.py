@@ -68,6 +68,22 @@ def query_point(folder: Path, rounds: int = 31) -> Iterator[Row]:
             (found,) = ratios(by_driver, [ours], rounds=rounds)
             yield Row(what, "psycopg, without transactions", found, "times as long")
 
+        def by_new_connections() -> None:
+            for _ in range(20):
+                where = {"host": plain.host, "port": plain.port, "user": plain.username, "dbname": plain.database}
+                with psycopg.connect(**where) as raw:
+                    assert raw.execute(POINT).fetchall() == [("city 7",)]
+
+        with shardctl.open(folder / "shardctl.toml", pooled=False) as once:
+            own = once.shard(shard.shard_id)
+
+            def ours_by_new_connections() -> None:
+                for _ in range(20):
+                    assert run_query(once, POINT, shards=[own]).rows == [("city 7",)]
+
+            (found,) = ratios(by_new_connections, [ours_by_new_connections], rounds=rounds)
+            yield Row(what, "psycopg, connecting each time", found, "times as long")
+
 
 def over_shards(folder: Path, fleet: Fleet, what: str, rounds: int) -> Iterator[Row]:
     shards = list(fleet.shards.values())
