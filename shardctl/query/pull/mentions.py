@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import Any
 
 from sqlglot import exp
@@ -68,7 +69,7 @@ class Mentions:
         for key, shape in self._shapes.items():
             mentions = [source for source in self._ties.sources.all if source.table == key]
             for i, group in enumerate(self._groups(mentions)):
-                name = shape.name if i == 0 else self._free_name(len(found))
+                name = shape.name if i == 0 else self._free_name([copy.name for copy in found])
                 found.append(Copy(name, key, tuple(group), ()))
         names = {source: copy.name for copy in found for source in copy.mentions}
         return [replace(copy, needs=self._needs(copy, names)) for copy in found]
@@ -156,11 +157,9 @@ class Mentions:
         column = self._shapes[node.source.table].column(node.column)
         return column is not None and column.is_integer
 
-    def _free_name(self, number: int) -> str:
-        used = names_in(self._statement)
-        while f"{_COPY}{number}" in used:
-            number += 1
-        return f"{_COPY}{number}"
+    def _free_name(self, taken: Sequence[str]) -> str:
+        used = names_in(self._statement) | set(taken)
+        return next(name for number in count(1) if (name := f"{_COPY}{number}") not in used)
 
 
 def _names_an_output(source: Source) -> bool:

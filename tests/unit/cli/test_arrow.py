@@ -80,7 +80,7 @@ def test_no_rows(format_, tmp_path):
         [1.5, Decimal(1)],
         [2**64, 1],
         [2**60 + 1, 0.5],
-        [1, object()],
+        [1, NotImplemented],
     ],
     ids=repr,
 )

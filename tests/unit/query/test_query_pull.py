@@ -284,3 +284,30 @@ def test_a_parameter_may_be_a_fraction_too() -> None:
         plan_on("mysql", "o.id = :id")
     with bound({"id": 5}):
         plan_on("mysql", "o.id = :id")
+
+
+@pytest.mark.parametrize(("engine", "quote"), [("sqlite", '"'), ("postgresql", '"'), ("mysql", "`"), ("mysql", "")])
+def test_mentions_that_need_different_rows_are_read_apart(engine: str, quote: str) -> None:
+    orders = f"{quote}orders{quote}"
+    sql = (
+        f"select {orders}.id, '__copy1' from {orders}, customers c where {orders}.customer_id = c.id and c.city = 'x'"
+        f" and exists (select * from {orders} o where o.id = c.id and o.note = 'y')"
+    )
+    found = plan_scans(parse(sql, engine), {name: SHAPES[name] for name in ("orders", "customers")}, HOLDERS)
+    assert found.statement.sql == sql.replace(f"(select * from {orders} o", "(select * from __copy2 o")
+    first, second, customers = found.scans
+    assert [scan.table.name for scan in found.scans] == ["orders", "__copy2", "customers"]
+    assert {scan.source for scan in (first, second)} == {"orders"}
+    assert [(entry.column, entry.table) for entry in first.needs[0].reductions] == [
+        ("customer_id", "customers"),
+        ("customer_id", "__copy2"),
+    ]
+    assert second.needs[0].filters == ("__t.note = 'y'",)
+    assert {entry.table for entry in customers.needs[0].reductions} == {"orders", "__copy2"}
+
+
+def test_a_mention_that_names_an_output_keeps_its_name() -> None:
+    sql = "select (select max(o.id) from orders o where o.id = c.id) from orders c where c.note = 'x' and c.id = 3"
+    found = plan_scans(parse(sql, "sqlite"), {"orders": SHAPES["orders"]}, HOLDERS)
+    assert found.statement.sql == sql
+    assert [scan.table.name for scan in found.scans] == ["orders"]
