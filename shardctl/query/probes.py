@@ -9,7 +9,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from shardctl.errors import ShardUnreachable
-from shardctl.fleet.backends.postgresql import BEGIN_READ_ONLY, UNLOCK
+from shardctl.fleet.backends.postgresql import BEGIN_READ_ONLY, IS_KEPT, UNLOCK
 from shardctl.fleet.live_shard import driver_line
 from shardctl.query.engines.values import Row, run_as_written
 from shardctl.query.parameters import for_driver
@@ -96,10 +96,7 @@ def ask(connection: Connection, *probes: Probe, ends: bool = False) -> list[Any]
 
 def sends_together(connection: Connection) -> bool:
     """Say whether `send_together` can be used: an application's own connections may have listeners."""
-    if connection.dialect.driver != "psycopg":
-        return False
-    driver: Any = connection.connection.driver_connection
-    return bool(driver.autocommit)  # one that is kept
+    return connection.dialect.driver == "psycopg" and bool(connection.get_execution_options().get(IS_KEPT))
 
 
 @contextmanager

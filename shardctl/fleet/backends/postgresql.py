@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 BEGIN_READ_ONLY = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 UNLOCK = "SELECT pg_catalog.pg_advisory_unlock_all()"
 """Of what a session holds until it ends, however its transactions end."""
+IS_KEPT = "shardctl_is_kept"
+"""The execution option of a connection that is shardctl's own, and kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,7 @@ class PostgreSQL:
 
     def prepare_kept(self, connection: Connection) -> None:
         # Transactions are begun by a statement of our own: it shows whether the server is there, or goes with others.
-        connection.execution_options(isolation_level="AUTOCOMMIT")
+        connection.execution_options(isolation_level="AUTOCOMMIT", **{IS_KEPT: True})
         driver: Any = connection.connection.driver_connection
         driver.prepare_threshold = None  # a statement that is prepared fails once a table has another column
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from sqlalchemy import Connection, CursorResult, IteratorResult, Result
 from sqlalchemy.engine.result import SimpleResultMetaData
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from shardctl.fleet import LiveShard
 
 Look = Callable[[CursorResult[Any], Connection], "Seen"]
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,9 @@ class _Place:
     @contextmanager
     def connect(self, *, read_only: bool = True) -> Iterator[Connection]:
         yield self.connection
+
+    def read(self, run: Callable[[Connection], T]) -> T:
+        return run(self.connection)
 
 
 def engine_of(connection: Connection) -> Engine:
