@@ -157,7 +157,7 @@ def test_the_prompt_takes_several_lines_and_commands(filled: Workspace) -> None:
             ("named query.*shardctl>", "SELECT max(temperature)\r"),
             ("->", "AS hottest FROM Report;\r"),
             ("row from 4 shards.*shardctl>", "\\explain SELECT count(*) FROM Report\r"),
-            ("merged in SQLite here.*shardctl>", "\\shard asia europe\r"),
+            ("merged here.*shardctl>", "\\shard asia europe\r"),
             ("asking asia, europe.*shardctl>", "@cities\r"),
             ("rows from 2 shards.*shardctl>", "\\d WeatherLocation\r"),
             (r"VARCHAR\(32\).*shardctl>", "\x04"),

@@ -152,7 +152,7 @@ def cases(engine: str, what: str, kind: str) -> list[str]:
     if what == "a literal of":
         return [f"SELECT id, {_LITERALS[kind]}, row_number() OVER (ORDER BY id) FROM {_TABLE}"]
     if what == "a scalar subquery of":
-        own = f"(SELECT {a} FROM typed AS i WHERE i.id = o.id)"
+        own = f"(SELECT {a} FROM typed AS i WHERE i.id <= o.id AND i.id >= o.id)"
         return [
             f"SELECT id, {own} FROM typed AS o",
             f"SELECT id, (SELECT {a} FROM typed AS i WHERE i.id = 2) FROM typed AS o",
