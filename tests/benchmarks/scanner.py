@@ -29,7 +29,8 @@ for table in sharded + copies:
     rows = " UNION ALL ".join(f"SELECT * FROM {name}.public.{table}" for name in names)
     connection.execute(f"CREATE VIEW {table} AS {rows}")
 for line in sys.stdin:
-    print(len(connection.execute(json.loads(line)).fetchall()), flush=True)
+    rows = connection.execute(json.loads(line)).fetchall()
+    print(f"answered {len(rows)}", flush=True)  # DuckDB may have drawn its progress above
 """
 
 
@@ -63,7 +64,7 @@ def scanner(
         def asking(sql: str) -> Callable[[], object]:
             def ask() -> None:
                 stdin.write(json.dumps(sql) + "\n")
-                if not stdout.readline():
+                if not any(line.startswith("answered") for line in iter(stdout.readline, "")):
                     raise RuntimeError(f"DuckDB's scanner did not answer: {sql}")
 
             return ask
