@@ -146,7 +146,7 @@ class Mentions:
             if filters or local or farther:
                 by_keys = instead if len(pairs) == 1 and instead in reductions else None
                 name = self._shapes[other.table].name
-                found.append(Semijoin(columns, name, others, filters, farther, local, by_keys))
+                found.append(Semijoin(columns, name, others, names[other], filters, farther, local, by_keys))
         return tuple(dict.fromkeys(found))
 
     def _lives_beside(self, source: Source, other: Source) -> bool:

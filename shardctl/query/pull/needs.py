@@ -32,6 +32,8 @@ class Semijoin:
     columns: tuple[str, ...]
     table: str
     other_columns: tuple[str, ...]
+    scan: str
+    """The scan that brings the other table's rows."""
     filters: tuple[str, ...]
     """Of the other table's rows."""
     reductions: tuple[Reduction, ...]
@@ -78,6 +80,21 @@ class Need:
                 for semijoin in self.semijoins
             ),
         )
+
+    def worthwhile(self, keys: Keys, rows: Mapping[str, int], own: int) -> Need:
+        """Return the need without semi-joins that filters alone make, and of more rows than there are to leave out.
+
+        Args:
+            keys: What is known already.
+            rows: About how many rows each scan brings by its filters.
+            own: How many this one does.
+        """
+        kept = [
+            semijoin
+            for semijoin in self.semijoins
+            if semijoin.local or any(entry in keys for entry in semijoin.reductions) or rows.get(semijoin.scan, 0) < own
+        ]
+        return replace(self, semijoins=tuple(kept))
 
     def sql(self, keys: Keys, engine: str) -> str:
         """Return the condition, or nothing if every row is needed."""

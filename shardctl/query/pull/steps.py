@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from shardctl.query.pull.needs import Keys, Reduction
 from shardctl.query.pull.plan import TableScan
@@ -79,7 +79,10 @@ class Steps:
         self._step = []
         while self._left and not self._waits(self._left[0]):
             scan = self._left.pop(0)
-            self._step.append((scan, self._keys(scan)))
+            keys = self._keys(scan)
+            own = self._rows.get(scan.table.name, 0)
+            needs = tuple(need.worthwhile(keys, self._rows, own) for need in scan.needs)
+            self._step.append((replace(scan, needs=needs), keys))
 
     def _waits(self, scan: TableScan) -> bool:
         """Whether the keys of a table of this step may reduce a scan."""
