@@ -48,8 +48,9 @@ class Asking:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     max_rows_pulled: int = 1_000_000
     everywhere: bool = False
-    dialect: str | None = None
     """Whether shards are asked that the sharding key rules out."""
+    dialect: str | None = None
+    """The statement's, if it is not the shards'."""
     memory_limit: str = "2GB"
 
     def statement(
@@ -143,6 +144,16 @@ class Asking:
         with output.into(self.file):
             plan_tree.emit(found, looks, ran, self.format)
 
+    def _options(self) -> dict[str, Any]:
+        """Return how a statement is run, as `run_query` and its likes take it."""
+        return {
+            "timeout_s": self.timeout_s,
+            "max_rows_pulled": self.max_rows_pulled,
+            "everywhere": self.everywhere,
+            "dialect": self.dialect,
+            "memory_limit": self.memory_limit,
+        }
+
     def _analyze(self, sql: str) -> tuple[Explained, Ran]:
         from shardctl.cli.plan_tree import Ran
         from shardctl.query.explain import analyze
@@ -152,11 +163,7 @@ class Asking:
                 self.fleet,
                 sql,
                 shards=self.shards,
-                timeout_s=self.timeout_s,
-                max_rows_pulled=self.max_rows_pulled,
-                everywhere=self.everywhere,
-                dialect=self.dialect,
-                memory_limit=self.memory_limit,
+                **self._options(),
             )
         except KeyboardInterrupt:
             raise Interrupted("interrupted: the statement was cancelled on every shard") from None
@@ -190,11 +197,7 @@ class Asking:
                     sql,
                     shards=shards,
                     with_shard=self.by_shard,
-                    timeout_s=self.timeout_s,
-                    max_rows_pulled=self.max_rows_pulled,
-                    everywhere=self.everywhere,
-                    dialect=self.dialect,
-                    memory_limit=self.memory_limit,
+                    **self._options(),
                 )
         except KeyboardInterrupt:
             raise Interrupted("interrupted: the statement was cancelled on every shard") from None
@@ -241,11 +244,7 @@ class Asking:
                     sql,
                     shards=self.shards,
                     with_shard=self.by_shard,
-                    timeout_s=self.timeout_s,
-                    max_rows_pulled=self.max_rows_pulled,
-                    everywhere=self.everywhere,
-                    dialect=self.dialect,
-                    memory_limit=self.memory_limit,
+                    **self._options(),
                 )
             with output.into(self.file), closing(counted(result.rows)) as rows:
                 self._emit(result.columns, rows)

@@ -6,10 +6,11 @@ Pure. What is not understood is not local.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any
 
 from sqlglot import exp
 
+from shardctl.query.parse import clauses_of
+from shardctl.query.pull.links import asker_of, is_plain
 from shardctl.query.pull.pieces import conjuncts
 from shardctl.query.pull.sources import Source
 from shardctl.query.ties import Ties
@@ -25,7 +26,7 @@ def is_local(ties: Ties, inner: exp.Expression, here: Collection[Source]) -> boo
         inner: The subquery.
         here: The sources around it whose rows, tied to one another, are on the shard that asks.
     """
-    if not isinstance(inner, exp.Select) or {name.rstrip("_") for name, value in inner.args.items() if value} - _KNOWN:
+    if not isinstance(inner, exp.Select) or clauses_of(inner) - _KNOWN:
         return False
     if not ties.sources.is_whole(inner):
         return False
@@ -60,7 +61,7 @@ def ties_all(ties: Ties, sources: Sequence[Source], here: Collection[Source]) ->
 
 def _is_within_key(ties: Ties, inner: exp.Select, own: Sequence[Source], here: Collection[Source]) -> bool:
     """Whether `x IN (SELECT y …)` compares sharding keys that are placed alike, of rows that are here and of others."""
-    parent: Any = inner.parent.parent if isinstance(inner.parent, exp.Subquery) else inner.parent
+    parent = asker_of(inner)
     outer = None if parent is None else parent.find_ancestor(exp.Select)
     if not isinstance(parent, exp.In) or outer is None or parent.args.get("expressions"):
         return False
@@ -79,19 +80,10 @@ def _is_within_key(ties: Ties, inner: exp.Select, own: Sequence[Source], here: C
         return False
     if ties.key(other.source) != (other,) or not ties_all(ties, own, [other.source]):
         return False
-    is_demanded = any(part is parent for part in conjuncts(_condition(outer)))
+    where = outer.args.get("where")
+    is_demanded = any(part is parent for part in conjuncts(None if where is None else where.this))
     if not is_demanded and not (ties.is_never_null(node) and ties.is_never_null(other)):
         return False  # whether a NULL is on this shard or on another one would make NULL or false of it
     return any(
         ties.are_placed_alike(source, other.source) and ties.key(source)[0] in ties.equal_to(node) for source in here
     )
-
-
-def is_plain(group: exp.Group) -> bool:
-    """Whether a GROUP BY makes one set of groups: no ROLLUP or the like."""
-    return {name for name, value in group.args.items() if value} == {"expressions"}
-
-
-def _condition(select: exp.Select) -> Any:
-    where = select.args.get("where")
-    return None if where is None else where.this

@@ -113,6 +113,11 @@ def args_of(node: exp.Expression, name: str) -> Any:
     return node.args.get(f"{name}_") or node.args.get(name)
 
 
+def clauses_of(node: exp.Expression) -> set[str]:
+    """Return the names of the arguments that a node has, as `args_of` takes them."""
+    return {name.rstrip("_") for name, value in node.args.items() if value}
+
+
 def _moved(tokens: Any) -> Tokens:
     return tuple(_Token(token, tokens[0].start) for token in tokens)
 

@@ -168,13 +168,14 @@ def plan_query(
     _check_sqlite_quotes(statement)
     _check_escaped_quotes(statement)
     by_shard = is_by_shard(clauses, ties)
-    is_rows = by_shard or not (clauses.distinct or groups(clauses))
+    puts_together = clauses.distinct or groups(clauses)
+    is_rows = by_shard or not puts_together
     places = [item.node for item in (*clauses.items, *clauses.order)] if is_rows else []
     tables = check_sources(statement, clauses.select, colocation, ties, places)
     _check_expressions(clauses, may_have_windows=by_shard)
     reason = "its rows are on several shards" if tables == 1 else "joined on each shard: the rows live together"
     shard_sql, merge = plan_rows(clauses) if is_rows else plan_merge(clauses, input_columns)
-    if by_shard and (clauses.distinct or groups(clauses) or windows(clauses)):
+    if by_shard and (puts_together or windows(clauses)):
         reason = "rows that are put together have one sharding key: they are on one shard"
     if len(engines) > 1:
         _check_mixed(clauses, merge, engines)

@@ -94,9 +94,7 @@ class PostgreSQL:
         return [str(row[0]) for row in run_as_written(connection, f"EXPLAIN {sql}")]
 
     def expected_rows(self, connection: Connection, sql: str) -> tuple[int | None, int | None]:
-        found = run_as_written(connection, f"EXPLAIN (FORMAT JSON) {sql}").scalar_one()
-        plan = json.loads(found) if isinstance(found, str) else found
-        return int(plan[0]["Plan"]["Plan Rows"]), None
+        return planned_rows(sql).ask(connection), None
 
     def evaluate(self, shard: LiveShard, relation: Relation, sql: str) -> list[Row]:
         types = [value_type.name for value_type in relation.types]
@@ -117,6 +115,16 @@ class PostgreSQL:
             return rows
 
         return shard.read(run)
+
+
+def planned_rows(sql: str) -> Probe:
+    """Ask how many rows the planner expects of a statement."""
+
+    def read(rows: Sequence[Any]) -> int:
+        plan = json.loads(rows[0][0]) if isinstance(rows[0][0], str) else rows[0][0]
+        return int(plan[0]["Plan"]["Plan Rows"])
+
+    return Probe(f"EXPLAIN (FORMAT JSON) {sql}", read)
 
 
 def _unknown(code: int) -> ValueType:

@@ -5,7 +5,6 @@ Rows travel as COPY's binary format from one server to the other: nothing conver
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from shardctl.errors import QueryRefused, ShardError
 from shardctl.fleet.live_shard import driver_line
 from shardctl.fleet.quoting import quoted_name
+from shardctl.query.engines.postgresql import planned_rows
 from shardctl.query.engines.values import driver_errors, run_as_written
 from shardctl.query.gatherers.shapes import ColumnShape, TableShape
 from shardctl.query.parameters import for_driver
@@ -121,11 +121,7 @@ class PostgreSQL:
         return Probe(_FOREIGN, read, (list(names), _HARMLESS))
 
     def estimate(self, sql: str) -> Probe:
-        def read(rows: Sequence[Any]) -> int:
-            plan = json.loads(rows[0][0]) if isinstance(rows[0][0], str) else rows[0][0]
-            return int(plan[0]["Plan"]["Plan Rows"])
-
-        return Probe(f"EXPLAIN (FORMAT JSON) {sql}", read)
+        return planned_rows(sql)
 
     @contextmanager
     def batches(self, connection: Connection, sql: str) -> Iterator[Iterator[tuple[int, Any]]]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlglot import exp
 
+from shardctl.query.parse import clauses_of
 from shardctl.query.pull.pieces import conjuncts
 from shardctl.query.pull.sources import Node, Source, Sources
 
@@ -66,11 +67,9 @@ class _Links:
     def _is_grouped_by(self, select: exp.Select, node: Node) -> bool:
         """Whether a SELECT makes rows of groups that have a column in common, and does nothing more."""
         group = select.args.get("group")
-        used = {name.rstrip("_") for name, value in select.args.items() if value}
-        if group is None or not used <= _GROUPING or select.find(exp.Window):
+        if group is None or not clauses_of(select) <= _GROUPING or select.find(exp.Window):
             return False
-        is_plain = {name for name, value in group.args.items() if value} == {"expressions"}
-        return is_plain and any(self._column(entry, select) == node for entry in group.expressions)
+        return is_plain(group) and any(self._column(entry, select) == node for entry in group.expressions)
 
     def _existing(self, part: exp.Exists) -> Iterable[Link]:
         inner = part.this
@@ -97,11 +96,20 @@ class _Links:
 
 def _is_bare(select: exp.Select) -> bool:
     """Whether a SELECT only joins and filters rows."""
-    used = {name.rstrip("_") for name, value in select.args.items() if value}
-    return used <= {"expressions", "from", "joins", "where"} and not select.find(exp.Window, exp.AggFunc)
+    is_simple = clauses_of(select) <= {"expressions", "from", "joins", "where"}
+    return is_simple and not select.find(exp.Window, exp.AggFunc)
+
+
+def is_plain(group: exp.Group) -> bool:
+    """Whether a GROUP BY makes one set of groups: no ROLLUP or the like."""
+    return clauses_of(group) == {"expressions"}
+
+
+def asker_of(select: exp.Expression) -> Any:
+    """Return what a subquery is a part of: an IN, an EXISTS, a comparison."""
+    return select.parent.parent if isinstance(select.parent, exp.Subquery) else select.parent
 
 
 def is_membership(select: exp.Select) -> bool:
     """Whether a SELECT only says whether there are rows, or whether a value is among them."""
-    parent = select.parent.parent if isinstance(select.parent, exp.Subquery) else select.parent
-    return isinstance(parent, exp.Exists | exp.In) and _is_bare(select)
+    return isinstance(asker_of(select), exp.Exists | exp.In) and _is_bare(select)

@@ -32,11 +32,11 @@ class TableScan:
     needs: tuple[Need, ...]
     """A row is pulled if one of these needs it."""
     engine: str
+    source: str
+    """The table that is read: the copy may have another name."""
     indexed: tuple[str, ...] = ()
     """Columns that the statement compares with other columns."""
     has_all_columns: bool = False
-    source: str = ""
-    """The table that is read, where the copy has another name."""
     marks: tuple[ColumnShape, ...] = ()
     """What the shards calculate for each row, beside the table's columns."""
     is_distinct: bool = False
@@ -55,7 +55,7 @@ class TableScan:
             f"{column.read_as} AS {self._name(column)}" if column.read_as else self._name(column)
             for column in (*self.table.columns, *self.marks)
         )
-        table = f"{quoted_name(self.source or self.table.name, self.engine)} AS {ALIAS}"
+        table = f"{quoted_name(self.source, self.engine)} AS {ALIAS}"
         text = f"SELECT {'DISTINCT ' * self.is_distinct}{listed} FROM {table}"
         wanted = self._condition(keys or {})
         if wanted:
@@ -143,10 +143,10 @@ def plan_scans(
                 shard_ids=tuple(holders[copy.table]),
                 needs=copy.needs,
                 engine=statement.engine,
+                source=shape.name,
                 indexed=mentions.compared(copy),
                 has_all_columns=reads_all,
                 is_distinct=mentions.are_single(copy) and _may_have_equals(shape, columns),
-                source=shape.name,
             )
         )
     copied = {copy.name: replace(shapes[copy.table], name=copy.name) for copy in copies if copy.name not in shapes}
@@ -157,7 +157,7 @@ def plan_key_scan(check: KeyCheck, shape: TableShape, engine: str) -> TableScan:
     """Plan to pull a table's keys, so that they can be seen to be unique."""
     columns = tuple(column for column in shape.columns if column.name in check.columns)
     copy = TableShape(f"__keys_{check.table}_{'_'.join(check.columns)}"[:60], columns)
-    return TableScan(copy, check.shard_ids, (Need(),), engine, source=shape.name, is_unique=True)
+    return TableScan(copy, check.shard_ids, (Need(),), engine, shape.name, is_unique=True)
 
 
 def _whole_key(shape: TableShape, table: KeyedTable | None, shard_ids: Sequence[str]) -> tuple[str, ...]:

@@ -195,7 +195,7 @@ class _Pulling:
             connection,
             gatherer.settings(),
             gatherer.foreign(self.gathering.functions, is_own=is_own),
-            *(gatherer.shape(scan.source or scan.table.name) for scan in scans),
+            *(gatherer.shape(scan.source) for scan in scans),
         )
         for name in sorted({*found, *self.settings}):
             here, there = found.get(name), self.settings.get(name)
@@ -216,7 +216,7 @@ class _Pulling:
 
     def _check_shape(self, shard: LiveShard, shape: TableShape | None, scan: TableScan) -> None:
         if scan.table.primary_key and (shape is None or shape.primary_key != scan.table.primary_key):
-            REFUSALS["shapes"].refuse(None, scan.table.name, scan.shard_ids[0], shard.shard_id)
+            REFUSALS["shapes"].refuse(None, scan.source, scan.shard_ids[0], shard.shard_id)
         # By name and type: a scan may say otherwise how a value is read.
         own = () if shape is None else tuple(replace(column, read_as="") for column in shape.columns)
         wanted = tuple(replace(column, read_as="") for column in scan.table.columns)
@@ -227,7 +227,7 @@ class _Pulling:
             differing = [column for column in wanted if column not in own] or list(own)
             facts = tuple(f"not on `{shard.shard_id}`: {column.name} {column.declared}" for column in differing[:3])
             first = scan.shard_ids[0]
-            REFUSALS["shapes"].refuse(None, scan.table.name, first, shard.shard_id, facts=facts)
+            REFUSALS["shapes"].refuse(None, scan.source, first, shard.shard_id, facts=facts)
 
     def _scan(self, shard: LiveShard, connection: Connection, scan: TableScan, sql: str) -> None:
         with self.place.batches(connection, scan, sql) as batches:
