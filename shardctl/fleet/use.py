@@ -11,6 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+    from shardctl.fleet.backends import Keeper
     from shardctl.fleet.live_shard import LiveShard
 
 
@@ -33,13 +34,14 @@ class Use:
     ) -> None:
         self._shard = shard
         self._read_only = read_only
-        self._keeps = keep and read_only and shard.kept is not None and shard.backend.can_keep(shard.engine)
+        may_keep = keep and read_only and shard.kept is not None
+        self._keeper = shard.backend.keeper(shard.engine) if may_keep else None
         self._begins = begins
         self._place: Hashable = None
         self.was_kept = False
         found = None
-        if self._keeps and shard.kept is not None:
-            self._place = shard.backend.place(shard.engine.url)
+        if self._keeper is not None and shard.kept is not None:
+            self._place = self._keeper.place(shard.engine.url)
             found = shard.kept.take(shard.shard_id, self._place, is_fresh=is_fresh)
         elif shard.kept is not None:
             shard.kept.make_room()
@@ -66,8 +68,8 @@ class Use:
         """Begin to read on a connection that was kept; it may have been lost since."""
         self._driver_connection = self._shard.note_open(connection)
         try:
-            if self._begins:
-                self._shard.backend.begin_kept(connection)
+            if self._begins and self._keeper is not None:
+                self._keeper.begin(connection)
         except (SQLAlchemyError, self._shard.engine.dialect.loaded_dbapi.Error):
             self._shard.is_given_up(self._driver_connection)
             _close(connection)
@@ -81,10 +83,10 @@ class Use:
         shard, connection = self._shard, self.connection
         if self.was_kept:
             return
-        if self._keeps:
-            shard.backend.prepare_kept(connection)
+        if self._keeper is not None:
+            self._keeper.prepare(connection)
             if self._begins:
-                shard.backend.begin_kept(connection)
+                self._keeper.begin(connection)
             return
         if self._read_only:
             shard.backend.begin_read_only(connection)
@@ -96,10 +98,10 @@ class Use:
     def end(self, *, well: bool) -> None:
         """Roll back, and close the connection; keep it instead if all went well and nobody cancelled it."""
         shard, kept = self._shard, self._shard.kept
-        if kept is None or not (well and self._keeps):
+        if kept is None or self._keeper is None or not well:
             shard.is_given_up(self._driver_connection)
             self._close()
-        elif self._end_kept() and not shard.is_given_up(self._driver_connection):
+        elif self._has_ended(self._keeper) and not shard.is_given_up(self._driver_connection):
             kept.give(shard.shard_id, self._place, self.connection)
             return
         else:
@@ -108,9 +110,9 @@ class Use:
         if kept is not None:
             kept.closed()
 
-    def _end_kept(self) -> bool:
+    def _has_ended(self, keeper: Keeper) -> bool:
         try:
-            self._shard.backend.end_kept(self.connection)
+            keeper.end(self.connection)
         except (SQLAlchemyError, self._shard.engine.dialect.loaded_dbapi.Error):
             return False
         return not self.connection.invalidated

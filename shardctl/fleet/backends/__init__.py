@@ -17,6 +17,26 @@ if TYPE_CHECKING:
     from sqlalchemy import URL, Connection, Engine
 
 
+class Keeper(Protocol):
+    """What keeping a connection needs of an engine."""
+
+    def place(self, url: URL) -> Hashable:
+        """Return what tells a database from another one that gets its name; None where no connection outlives it."""
+        ...
+
+    def prepare(self, connection: Connection) -> None:
+        """Prepare a new connection that will be kept."""
+        ...
+
+    def begin(self, connection: Connection) -> None:
+        """Begin to read one snapshot, read-only; this fails if the connection was lost since it was used."""
+        ...
+
+    def end(self, connection: Connection) -> None:
+        """Roll back all that was done, so that the connection is as it was before."""
+        ...
+
+
 class Backend(Protocol):
     """The differences between engines that shardctl has to know."""
 
@@ -89,24 +109,8 @@ class Backend(Protocol):
         """Undo `begin_read_only`, for a connection that goes back to an application's pool."""
         ...
 
-    def can_keep(self, engine: Engine) -> bool:
-        """Whether connections that only read can stay open for the next query, by the methods that follow."""
-        ...
-
-    def place(self, url: URL) -> Hashable:
-        """Return what tells a database from another one that gets its name; None where no connection outlives it."""
-        ...
-
-    def prepare_kept(self, connection: Connection) -> None:
-        """Prepare a new connection that will be kept."""
-        ...
-
-    def begin_kept(self, connection: Connection) -> None:
-        """Begin to read one snapshot, read-only; this fails if the connection was lost since it was used."""
-        ...
-
-    def end_kept(self, connection: Connection) -> None:
-        """Roll back all that was done, so that the connection is as it was before."""
+    def keeper(self, engine: Engine) -> Keeper | None:
+        """Return how connections that only read stay open for the next query; None: they do not."""
         ...
 
     def autocommit(self, connection: Connection) -> AbstractContextManager[None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from contextlib import AbstractContextManager, closing, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ from shardctl.fleet.quoting import quoted_name
 if TYPE_CHECKING:
     from sqlalchemy import URL, Connection, Engine
 
-    from shardctl.fleet.backends import EngineFor
+    from shardctl.fleet.backends import EngineFor, Keeper
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,20 +78,8 @@ class MySQL:
     def end_read_only(self, connection: Connection) -> None:
         """Do nothing: connections to a server are closed after use, not returned."""
 
-    def can_keep(self, engine: Engine) -> bool:
-        return False  # a SELECT may leave variables and locks behind, which no rollback undoes
-
-    def place(self, url: URL) -> Hashable:
-        return None
-
-    def prepare_kept(self, connection: Connection) -> None:
-        raise NotImplementedError
-
-    def begin_kept(self, connection: Connection) -> None:
-        raise NotImplementedError
-
-    def end_kept(self, connection: Connection) -> None:
-        raise NotImplementedError
+    def keeper(self, engine: Engine) -> Keeper | None:
+        return None  # a SELECT may leave variables and locks behind, which no rollback undoes
 
     def autocommit(self, connection: Connection) -> AbstractContextManager[None]:
         return committed(connection)

@@ -16,13 +16,36 @@ from shardctl.fleet.quoting import quoted_name
 if TYPE_CHECKING:
     from sqlalchemy import URL, Connection, Engine
 
-    from shardctl.fleet.backends import EngineFor
+    from shardctl.fleet.backends import EngineFor, Keeper
 
 BEGIN_READ_ONLY = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 UNLOCK = "SELECT pg_catalog.pg_advisory_unlock_all()"
 """Of what a session holds until it ends, however its transactions end."""
 IS_KEPT = "shardctl_is_kept"
 """The execution option of a connection that is shardctl's own, and kept."""
+
+
+class _Keeper:
+    """Keeping connections of psycopg."""
+
+    def place(self, url: URL) -> Hashable:
+        return None
+
+    def prepare(self, connection: Connection) -> None:
+        # Transactions are begun by a statement of our own: it shows whether the server is there, or goes with others.
+        connection.execution_options(isolation_level="AUTOCOMMIT", **{IS_KEPT: True})
+        driver: Any = connection.connection.driver_connection
+        driver.prepare_threshold = None  # a statement that is prepared fails once a table has another column
+
+    def begin(self, connection: Connection) -> None:
+        driver: Any = connection.connection.driver_connection
+        driver.execute(BEGIN_READ_ONLY)
+
+    def end(self, connection: Connection) -> None:
+        driver: Any = connection.connection.driver_connection
+        if driver.info.transaction_status != driver.info.transaction_status.IDLE:
+            driver.execute(f"ROLLBACK; {UNLOCK}")  # in one go; settings are rolled back too
+        connection.rollback()  # SQLAlchemy's own notion of a transaction: nothing is sent
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,27 +111,8 @@ class PostgreSQL:
     def end_read_only(self, connection: Connection) -> None:
         """Do nothing: connections to a server are closed after use, not returned."""
 
-    def can_keep(self, engine: Engine) -> bool:
-        return engine.driver == "psycopg"
-
-    def place(self, url: URL) -> Hashable:
-        return None
-
-    def prepare_kept(self, connection: Connection) -> None:
-        # Transactions are begun by a statement of our own: it shows whether the server is there, or goes with others.
-        connection.execution_options(isolation_level="AUTOCOMMIT", **{IS_KEPT: True})
-        driver: Any = connection.connection.driver_connection
-        driver.prepare_threshold = None  # a statement that is prepared fails once a table has another column
-
-    def begin_kept(self, connection: Connection) -> None:
-        driver: Any = connection.connection.driver_connection
-        driver.execute(BEGIN_READ_ONLY)
-
-    def end_kept(self, connection: Connection) -> None:
-        driver: Any = connection.connection.driver_connection
-        if driver.info.transaction_status != driver.info.transaction_status.IDLE:
-            driver.execute(f"ROLLBACK; {UNLOCK}")  # in one go; settings are rolled back too
-        connection.rollback()  # SQLAlchemy's own notion of a transaction: nothing is sent
+    def keeper(self, engine: Engine) -> Keeper | None:
+        return _Keeper() if engine.driver == "psycopg" else None
 
     @contextmanager
     def autocommit(self, connection: Connection) -> Iterator[None]:

@@ -15,7 +15,27 @@ from shardctl.fleet.backends.server import committed
 if TYPE_CHECKING:
     from sqlalchemy import URL, Connection, Engine
 
-    from shardctl.fleet.backends import EngineFor
+    from shardctl.fleet.backends import EngineFor, Keeper
+
+
+class _Keeper:
+    """Keeping connections to files."""
+
+    def place(self, url: URL) -> Hashable:
+        file = database_file(url)
+        assert file is not None
+        found = file.stat()
+        return found.st_dev, found.st_ino  # no other file gets this number while the connection has it open
+
+    def prepare(self, connection: Connection) -> None:
+        connection.exec_driver_sql("PRAGMA query_only = ON")
+        connection.rollback()
+
+    def begin(self, connection: Connection) -> None:
+        """Do nothing: a statement is one snapshot, and nothing can be lost."""
+
+    def end(self, connection: Connection) -> None:
+        connection.rollback()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,24 +92,8 @@ class SQLite:
     def end_read_only(self, connection: Connection) -> None:
         connection.exec_driver_sql("PRAGMA query_only = OFF")
 
-    def can_keep(self, engine: Engine) -> bool:
-        return engine.driver == "pysqlite" and database_file(engine.url) is not None
-
-    def place(self, url: URL) -> Hashable:
-        file = database_file(url)
-        assert file is not None
-        found = file.stat()
-        return found.st_dev, found.st_ino  # no other file gets this number while the connection has it open
-
-    def prepare_kept(self, connection: Connection) -> None:
-        connection.exec_driver_sql("PRAGMA query_only = ON")
-        connection.rollback()
-
-    def begin_kept(self, connection: Connection) -> None:
-        """Do nothing: a statement is one snapshot, and nothing can be lost."""
-
-    def end_kept(self, connection: Connection) -> None:
-        connection.rollback()
+    def keeper(self, engine: Engine) -> Keeper | None:
+        return _Keeper() if engine.driver == "pysqlite" and database_file(engine.url) is not None else None
 
     def autocommit(self, connection: Connection) -> AbstractContextManager[None]:
         return committed(connection)
