@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from shardctl.cli import diagnostics, output
+from shardctl.cli.footer import footer
 from shardctl.cli.options import RowFormat
 from shardctl.cli.output import Format
 from shardctl.errors import ConfigError, Interrupted, PartialFailure, QueryRefused, ShardError, UnknownName
@@ -290,23 +291,3 @@ def check_format(format_: RowFormat, file: Path | None) -> None:
     arrow.check_installed()
     if file is None and output.is_terminal():
         raise ConfigError(f"`{format_.value}` is not for a terminal", hint="name a file with `-o FILE`")
-
-
-def footer(result: QueryResult | QueryRows, count: int, seconds: float, asked: Asked, size: int) -> str:
-    """Return the line below an answer: where it is from, and what it took."""
-    rows = f"{count} row{'' if count == 1 else 's'}"
-    shards = f"{len(result.shard_ids)} shard{'' if len(result.shard_ids) == 1 else 's'}"
-    if result.plan.pruned is not None:
-        shards = f"{len(result.shard_ids)} of {result.plan.pruned.candidates} shards, by the sharding key,"
-    received = "" if asked.all_received is None else f"{_bytes(asked.all_received)} received, "
-    text = f"{rows} from {shards} in {seconds:.2f} s ({result.plan.reason}); {received}{_bytes(size)} printed"
-    slowest = asked.slowest
-    return text + (f"; slowest `{slowest[0]}`, {slowest[1]:.2f} s" if slowest and len(result.shard_ids) > 1 else "")
-
-
-def _bytes(size: float) -> str:
-    for unit in ("bytes", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.0f} bytes" if unit == "bytes" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} GB"

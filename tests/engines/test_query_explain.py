@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from sqlalchemy import event, text
 
-from shardctl.cli.asking import Asking, footer
+from shardctl.cli.asking import Asking
+from shardctl.cli.footer import footer
 from shardctl.cli.options import RowFormat
 from shardctl.errors import QueryRefused
 from shardctl.fleet.fleet import Fleet
