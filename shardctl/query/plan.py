@@ -33,6 +33,7 @@ from shardctl.query.scope import needs_columns
 from shardctl.query.ties import Ties
 
 if TYPE_CHECKING:
+    from shardctl.query.gatherers import TableShape
     from shardctl.query.here.translate import Here
 
 _WELL_KNOWN = frozenset(
@@ -76,6 +77,8 @@ class Gathering:
     """What runs in DuckDB; None: the statement itself runs in the fleet's own engine."""
     place: str = ""
     """Where, in words."""
+    seen: tuple[tuple[str, TableShape], ...] = ()
+    """The tables as they were when this was planned, each with the shard that was looked at."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,8 +23,9 @@ from shardctl.query.merge import RowMerge
 from shardctl.query.names import class_tables, resolve_classes
 from shardctl.query.parse import Statement, parse
 from shardctl.query.plan import QueryPlan, Route, columns_sql, plan_query
+from shardctl.query.pull.places import gathering_place
 from shardctl.query.pull.prepare import plan_gathering
-from shardctl.query.pull.run import gathering_place, pull, pull_here
+from shardctl.query.pull.run import pull, pull_here
 from shardctl.query.refusals import REFUSALS
 from shardctl.query.remembered import Remembered
 from shardctl.query.results import QueryResult, QueryRows
@@ -101,10 +102,11 @@ class Question:
     @cached_property
     def plan(self) -> QueryPlan:
         """The plan to run the statement on the one shard that has its rows, or else to merge, or else to gather."""
-        if self._plan_of_before is not None:
-            return self._plan_of_before
+        return self._plan_of_before or self._planned()
+
+    def _planned(self) -> QueryPlan:
         plan = self._plan()
-        if plan.route is not Route.GATHER and not self._has_looked:
+        if plan.route is Route.GATHER or not self._has_looked:
             self._remembered.remember(plan)
         return plan
 
@@ -121,8 +123,20 @@ class Question:
             return self.plan_to_gather(refusal)
 
     def answer(self, *, with_shard: bool, max_rows: int | None, max_rows_pulled: int) -> QueryResult:
-        """Run the statement by its plan, and by the next best one where only the shards could show what is wrong."""
-        plan = self.plan
+        """Run the statement by its plan; what an old plan has refused is planned anew, as the tables are now."""
+        try:
+            return self._answer(self.plan, with_shard=with_shard, max_rows=max_rows, max_rows_pulled=max_rows_pulled)
+        except TooManyRows:
+            raise
+        except QueryRefused:
+            if self._plan_of_before is None or self._plan_of_before.route is not Route.GATHER:
+                raise
+            self._remembered.forget()
+        plan = self._planned()
+        return self._answer(plan, with_shard=with_shard, max_rows=max_rows, max_rows_pulled=max_rows_pulled)
+
+    def _answer(self, plan: QueryPlan, *, with_shard: bool, max_rows: int | None, max_rows_pulled: int) -> QueryResult:
+        """Run the statement by a plan, and by the next best one where only the shards could show what is wrong."""
         if plan.is_by_key:
             try:
                 return self.merged(plan, with_shard=with_shard, max_rows=max_rows)

@@ -1,4 +1,7 @@
-"""Plans that are remembered: of what a statement's text, the shard map and the models decide by themselves."""
+"""Plans that are remembered: of what a statement's text, the shard map and the models decide by themselves.
+
+And those that took a look at the tables, if they look again when they run.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ _LOCK = threading.Lock()
 
 
 class Remembered:
-    """The place of one question's plan: a plan that took a look at a shard must not be put there.
+    """The place of one question's plan: a plan that took a look at a shard, and does not take it again, has none.
 
     Args:
         fleet: The fleet.
@@ -50,6 +53,11 @@ class Remembered:
                 return None
             plans.move_to_end(self._key)
             return plan
+
+    def forget(self) -> None:
+        """Plan anew the next time."""
+        with _LOCK:
+            _PLANS.get(self._fleet, OrderedDict()).pop(self._key, None)
 
     def remember(self, plan: QueryPlan) -> None:
         """Keep a plan, unless a directory's rows decided it too."""

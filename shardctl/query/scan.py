@@ -192,8 +192,10 @@ def _probes(shard: LiveShard, plan: QueryPlan, *, is_first: bool) -> list[Probe]
         probes.append(gatherer.foreign(plan.functions, is_own=True).then(_check_answers_for_all))
     if plan.tables and is_first:
         probes.append(gatherer.views(plan.tables).then(_check_tables))
-    names = dict.fromkeys(table for table, _, _ in plan.assumed)
-    return probes + [gatherer.shape(name).then(partial(_check_assumed, shard, plan, name)) for name in names]
+    names = list(dict.fromkeys(table for table, _, _ in plan.assumed))
+    if names:
+        probes.append(gatherer.shapes(names).then(partial(_check_assumed, shard, plan, names)))
+    return probes
 
 
 def _check_functions(wrong: Sequence[str]) -> None:
@@ -210,11 +212,15 @@ def _check_tables(views: Sequence[tuple[str, str]]) -> None:
         REFUSALS["view"].refuse(None, name, kind)
 
 
-def _check_assumed(shard: LiveShard, plan: QueryPlan, name: str, shape: TableShape | None) -> None:
+def _check_assumed(
+    shard: LiveShard, plan: QueryPlan, names: Sequence[str], shapes: Sequence[TableShape | None]
+) -> None:
     """Refuse a shard whose tables have other columns than the models where a name's meaning depends on them."""
+    found = dict(zip(names, shapes, strict=True))
     for table, column, is_there in plan.assumed:
-        if table == name and (shape is not None and shape.column(column) is not None) is not is_there:
-            raise QueryRefused(f"`{name}` has other columns on `{shard.shard_id}` than the models say: `{column}`")
+        shape = found[table]
+        if (shape is not None and shape.column(column) is not None) is not is_there:
+            raise QueryRefused(f"`{table}` has other columns on `{shard.shard_id}` than the models say: `{column}`")
 
 
 def _check_answers_for_all(foreign: Sequence[str]) -> None:

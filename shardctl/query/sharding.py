@@ -32,6 +32,8 @@ class KeyedTable:
     exact: frozenset[str]
     """Columns whose values the database holds equal when Python does."""
     never_null: frozenset[str]
+    identity: tuple[str, ...] = ()
+    """The primary key."""
     key: RoutingKey | None = None
     """The columns that say on which shard a row is: the sharding key, or those that refer to the parent's."""
     parent: str | None = None
@@ -63,6 +65,7 @@ def keyed_table(models: Models, placement: Placement, table: Table, dialects: Se
         types={column.name: constant_type(column, dialects) for column in columns},
         exact=frozenset(column.name for column in columns if is_compared_exactly(column, dialects)),
         never_null=frozenset(column.name for column in columns if not column.nullable),
+        identity=tuple(column.name for column in table.primary_key),
         is_reference=isinstance(rule, Reference),
     )
     parent, ties = _parent(table, rule)

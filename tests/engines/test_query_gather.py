@@ -13,7 +13,7 @@ from shardctl.errors import QueryRefused, ShardError
 from shardctl.fleet.fleet import Fleet
 from shardctl.fleet.live_shard import LiveShard
 from shardctl.query import plan_for, run_query
-from shardctl.query.pull.run import gathering_place
+from shardctl.query.pull.places import gathering_place
 from tests.engines.query_data import TABLES, both, rows
 from tests.fixtures.engines import Databases
 
@@ -114,6 +114,46 @@ def test_only_needed_columns_rows_and_shards_are_read(databases: Databases) -> N
         )
         assert found.rows_pulled == len(tall) + beside + 3
         assert sorted(found.rows) == sorted(run_query(fleet, sql, shards=[one]).rows)
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "NOT EXISTS (SELECT 1 FROM reports r WHERE r.location_id = w.id)",
+        "w.id NOT IN (SELECT r.location_id FROM reports r WHERE r.location_id = w.id)",
+        "(SELECT count(*) FROM reports r WHERE r.location_id = w.id) = 0",
+    ],
+)
+def test_rows_that_no_condition_leaves_out_still_find_what_contradicts_them(
+    databases: Databases, condition: str
+) -> None:
+    """All locations are brought, for the WITH; of reports, also those that make the condition false for some."""
+    sql = (
+        "WITH named AS (SELECT city, count(*) AS total FROM weather_locations GROUP BY city)"
+        f" SELECT w.id FROM weather_locations w JOIN named ON named.city = w.city WHERE w.height = 5 AND {condition}"
+    )
+    with both(databases, rows()) as (fleet, one):
+        found = run_query(fleet, sql, shards=shards_of(fleet))
+        assert found.plan.route == "gather"
+        expected = run_query(fleet, sql, shards=[one]).rows
+        assert 0 < len(expected) < len(run_query(fleet, sql.split(" AND ")[0], shards=[one]).rows)
+        assert sorted(found.rows) == sorted(expected)
+
+
+def test_a_remembered_plan_is_made_anew_where_a_table_has_changed(databases: Databases) -> None:
+    sql = "SELECT r.*, row_number() OVER (ORDER BY r.id) AS n FROM reports r ORDER BY n"
+    with both(databases, rows()) as (fleet, one):
+        before = run_query(fleet, sql, shards=shards_of(fleet))
+        assert run_query(fleet, sql, shards=shards_of(fleet)).plan is before.plan
+        for shard in (*shards_of(fleet), one):
+            with shard.engine.begin() as connection:
+                connection.exec_driver_sql("ALTER TABLE reports ADD COLUMN mood integer DEFAULT 5")
+
+        found = run_query(fleet, sql, shards=shards_of(fleet))
+
+        assert found.columns == (*before.columns[:-1], "mood", "n")
+        assert found.rows == run_query(fleet, sql, shards=[one]).rows
+        assert run_query(fleet, sql, shards=shards_of(fleet)).plan is found.plan
 
 
 def test_nothing_is_left_out_where_shards_cannot_be_at_work_together(databases: Databases) -> None:

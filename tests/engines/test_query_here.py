@@ -193,6 +193,41 @@ def test_a_statement_that_takes_too_long_is_interrupted(postgresql: Databases) -
         assert failed.value.facts == ("no answer within 3 s; DuckDB was interrupted",)
 
 
+@pytest.mark.parametrize(("kind", "value"), [("integer NOT NULL", "n"), ("integer", "nullif(n % 2, 0)")])
+def test_equal_rows_travel_once_with_their_number(postgresql: Databases, kind: str, value: str) -> None:
+    """Where the server expects few that differ: in a column that is only counted, by whether it is NULL."""
+    sql = (
+        "SELECT c.id, count(v.number), count(*) FROM cities c LEFT JOIN visits v ON v.city = c.id"
+        " AND v.day > '2024-01-01' GROUP BY c.id ORDER BY c.id"
+    )
+    metadata = MetaData()
+    Table("cities", metadata, Column("id", Integer, primary_key=True))
+    Table("visits", metadata, Column("number", Integer, primary_key=True))
+    placed = Hash(spread_buckets(SHARDS))
+    rules = {"cities": ShardedTable("cities", placed, ("id",)), "visits": ShardedTable("visits", placed, ("number",))}
+    with both(postgresql, {}, has_place=False) as (fleet, one):
+        fleet = Fleet(replace(fleet.shard_map, tables=rules), fleet.shards, collect([], [metadata]))
+        shards = shards_of(fleet)
+        for shard, parts in [(one, range(len(shards))), *((shard, [i]) for i, shard in enumerate(shards))]:
+            with shard.engine.begin() as connection:
+                connection.exec_driver_sql(f"CREATE TABLE visits (number {kind}, city integer, day date)")
+                connection.exec_driver_sql("CREATE TABLE cities (id integer)")
+                for part in parts:
+                    connection.exec_driver_sql(f"INSERT INTO cities VALUES ({part}), ({part + 10})")
+                    connection.exec_driver_sql(
+                        f"INSERT INTO visits SELECT {value}, n % 3 + {part}, date '2024-01-01' + n % 2"
+                        " FROM generate_series(1, 3000) AS n",
+                        execution_options={"no_parameters": True},
+                    )
+                connection.exec_driver_sql("ANALYZE visits")
+
+        found = run_query(fleet, sql, shards=shards)
+
+        assert found.rows == run_query(fleet, sql, shards=[one]).rows
+        assert any(row[1] > 400 for row in found.rows)
+        assert found.rows_pulled < 100
+
+
 def test_duckdb_reads_no_file_takes_no_setting_and_leaves_no_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -202,7 +237,7 @@ def test_duckdb_reads_no_file_takes_no_setting_and_leaves_no_file(
 
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     here = Here("SELECT sum(a.range) FROM range(3) a", (INT8,), (), (), (), frozenset())
-    with opened(here, "postgresql", {}, "100MB") as place:
+    with opened(here, (), "postgresql", {}, "100MB") as place:
         assert len(list(tmp_path.iterdir())) == 1
         for sql in (
             f"SELECT * FROM read_csv('{__file__}')",

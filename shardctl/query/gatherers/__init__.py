@@ -32,10 +32,10 @@ class Gatherer(Protocol):
         """Make all that is read on a shard's connection from now on one snapshot."""
         ...
 
-    def shape(self, name: str) -> Probe:
-        """Ask for a table's shape: a TableShape, or None if there is none of this name.
+    def shapes(self, names: Sequence[str]) -> Probe:
+        """Ask for tables' shapes: for each a TableShape, or None if there is none of this name.
 
-        Reading the answer raises QueryRefused if it is a view or the like.
+        Reading the answer raises QueryRefused if one is a view or the like.
         """
         ...
 

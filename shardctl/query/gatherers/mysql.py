@@ -59,8 +59,8 @@ class MySQL:
         raw: Any = connection.connection.driver_connection
         raw.decoders = {}
 
-    def shape(self, name: str) -> Probe:
-        return Probe(run=lambda connection: self._shape(connection, name))
+    def shapes(self, names: Sequence[str]) -> Probe:
+        return Probe(run=lambda connection: [self._shape(connection, name) for name in names])
 
     def _shape(self, connection: Connection, name: str) -> TableShape | None:
         kind = connection.exec_driver_sql(

@@ -35,24 +35,26 @@ _KINDS = {"v": "view", "m": "materialized view", "f": "foreign table", "S": "seq
 _SESSION_SETTINGS = """TimeZone DateStyle IntervalStyle extra_float_digits bytea_output xmlbinary xmloption array_nulls
  default_text_search_config lc_monetary lc_numeric lc_time standard_conforming_strings transform_null_equals
  backslash_quote""".split()
-_SETTINGS = """SELECT name, setting FROM pg_settings WHERE name = ANY(%s)
+_SETTINGS = """SELECT name, current_setting(name, true) FROM unnest(%s::text[]) AS n (name)
  UNION ALL SELECT 'version', current_setting('server_version_num')::int / 10000 || ''
  UNION ALL SELECT 'database ' || key, value FROM json_each_text((SELECT row_to_json(d) FROM pg_database d
   WHERE datname = current_database())) WHERE key IN
   ('encoding', 'datcollate', 'datctype', 'datlocprovider', 'daticulocale', 'datlocale', 'datcollversion')
  UNION ALL SELECT 'casts of its own', count(*)::text FROM pg_cast
   WHERE oid >= 16384 AND castsource < 16384 AND casttarget < 16384"""
-_SHAPE = """SELECT r.relkind::text, rn.nspname,
+_SHAPES = """SELECT n.number, r.relkind::text, rn.nspname,
   a.attname, format_type(a.atttypid, a.atttypmod), t.typtype, tn.nspname,
   coalesce(e.typtype, t.typtype), coalesce(en.nspname, tn.nspname),
-  CASE WHEN a.attcollation NOT IN (0, 100) THEN cn.nspname || '.' || c.collname END, a.atttypid IN (20, 21, 23),
+  CASE WHEN a.attcollation NOT IN (0, 100) THEN cn.nspname || '.' || c.collname END,
+  a.atttypid IN (20, 21, 23), a.attnotnull,
   (SELECT array_position(i.indkey::int2[], a.attnum) FROM pg_index i WHERE i.indrelid = a.attrelid AND i.indisprimary)
- FROM pg_class r JOIN pg_namespace rn ON rn.oid = r.relnamespace
+ FROM unnest(%s::text[]) WITH ORDINALITY AS n (name, number)
+  JOIN pg_class r ON r.oid = to_regclass(n.name) JOIN pg_namespace rn ON rn.oid = r.relnamespace
   LEFT JOIN pg_attribute a ON a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped
   LEFT JOIN pg_type t ON t.oid = a.atttypid LEFT JOIN pg_namespace tn ON tn.oid = t.typnamespace
   LEFT JOIN pg_type e ON e.oid = t.typelem AND t.typcategory = 'A' LEFT JOIN pg_namespace en ON en.oid = e.typnamespace
   LEFT JOIN pg_collation c ON c.oid = a.attcollation LEFT JOIN pg_namespace cn ON cn.oid = c.collnamespace
- WHERE r.oid = to_regclass(%s) ORDER BY a.attnum"""
+ ORDER BY n.number, a.attnum"""
 _FOREIGN = """SELECT lower(p.proname) FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
  WHERE p.proname = ANY(%s) AND (n.nspname <> 'pg_catalog' OR (p.provolatile = 'v' AND p.proname <> ALL(%s)))"""
 _HARMLESS = ["random", "clock_timestamp", "timeofday", "gen_random_uuid"]
@@ -75,28 +77,34 @@ class PostgreSQL:
     def begin(self, connection: Connection) -> None:
         """Do nothing: a read-only connection is in a transaction of REPEATABLE READ."""
 
-    def shape(self, name: str) -> Probe:
-        def read(rows: Sequence[Any]) -> TableShape | None:
-            if not rows:
-                return None
-            kind, schema = rows[0][:2]
-            if schema in ("pg_catalog", "information_schema"):
-                REFUSALS["catalogue"].refuse(name)
-            if kind not in ("r", "p"):
-                REFUSALS["view"].refuse(None, name, _KINDS.get(kind, "relation"))
-            columns = [row[2:] for row in rows if row[2] is not None]
-            key = sorted((row[-1], row[0]) for row in columns if row[-1] is not None)
-            return TableShape(name, tuple(map(self._column, columns)), tuple(column for _, column in key))
+    def shapes(self, names: Sequence[str]) -> Probe:
+        def read(rows: Sequence[Any]) -> list[TableShape | None]:
+            found: dict[int, list[Any]] = {}
+            for number, *row in rows:
+                found.setdefault(number, []).append(row)
+            return [self._shape(name, found.get(number)) for number, name in enumerate(names, 1)]
 
-        return Probe(_SHAPE, read, (_quoted(name),))
+        return Probe(_SHAPES, read, ([*map(_quoted, names)],))
+
+    def _shape(self, name: str, rows: Sequence[Any] | None) -> TableShape | None:
+        if rows is None:
+            return None
+        kind, schema = rows[0][:2]
+        if schema in ("pg_catalog", "information_schema"):
+            REFUSALS["catalogue"].refuse(name)
+        if kind not in ("r", "p"):
+            REFUSALS["view"].refuse(None, name, _KINDS.get(kind, "relation"))
+        columns = [row[2:] for row in rows if row[2] is not None]
+        key = sorted((row[-1], row[0]) for row in columns if row[-1] is not None)
+        return TableShape(name, tuple(map(self._column, columns)), tuple(column for _, column in key))
 
     def _column(self, row: Any) -> ColumnShape:
-        name, declared, kind, schema, element_kind, element_schema, collation, is_integer, _ = row
+        name, declared, kind, schema, element_kind, element_schema, collation, is_integer, never_null, _ = row
         is_known = kind in "brm" and element_kind in "brm" and {schema, element_schema} == {"pg_catalog"}
         if not is_known or declared.startswith("reg"):
             return ColumnShape(name, f"!type `{declared}`")
         if collation is None:
-            return ColumnShape(name, declared, is_integer=is_integer)
+            return ColumnShape(name, declared, is_integer=is_integer, never_null=never_null)
         schema, _, own = collation.partition(".")
         if schema != "pg_catalog":
             return ColumnShape(name, f"!collation `{own}`")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+CONSTANT = "0"
+
 
 @dataclass(frozen=True, slots=True)
 class ColumnShape:
@@ -16,6 +18,13 @@ class ColumnShape:
     """Whether every value is an integer: such values compare alike everywhere."""
     read_as: str = ""
     """What a scan selects in its place, for a value that would not travel without loss."""
+    never_null: bool = False
+    """Whether the catalogue says so."""
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether a scan selects the same for every row: it is never NULL, and no more of it is wanted."""
+        return self.read_as == CONSTANT
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,8 +42,8 @@ class SQLite:
         if not _raw(connection).in_transaction:
             connection.exec_driver_sql("BEGIN")
 
-    def shape(self, name: str) -> Probe:
-        return Probe(run=lambda connection: self._shape(connection, name))
+    def shapes(self, names: Sequence[str]) -> Probe:
+        return Probe(run=lambda connection: [self._shape(connection, name) for name in names])
 
     def _shape(self, connection: Connection, name: str) -> TableShape | None:
         found = connection.exec_driver_sql(

@@ -6,15 +6,18 @@ import os
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC
+from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypeVar
 from zoneinfo import ZoneInfo
 
 from shardctl.errors import QueryRefused, ShardError
+from shardctl.fleet.threads import start_thread
 from shardctl.query.engines.values import Row
-from shardctl.query.here.kinds import Kind, NotListed
+from shardctl.query.here.kinds import INT8, Kind, NotListed
 from shardctl.query.here.quotients import finished
 from shardctl.query.here.reading import arrow_batches, load_sql
 from shardctl.query.here.translate import Here, quoted
@@ -45,8 +48,11 @@ class DuckDBInterrupted(ShardError):
 class DuckPlace:
     """The place where one statement's rows meet.
 
+    It opens while the shards are asked; what is wrong with it is raised by whatever needs it first.
+
     Args:
         here: What will run.
+        scans: What will be brought.
         engine: The fleet's engine.
         settings: The shards' settings.
         memory_limit: Such as `2GB`; what is more goes to files in a directory of its own, which is removed.
@@ -54,17 +60,45 @@ class DuckPlace:
 
     quotes = "postgresql"
 
-    def __init__(self, here: Here, engine: str, settings: Mapping[str, str], memory_limit: str) -> None:
+    def __init__(
+        self, here: Here, scans: Sequence[TableScan], engine: str, settings: Mapping[str, str], memory_limit: str
+    ) -> None:
         self._here = here
         self._engine = engine
         self.settings = settings
         self._kinds = dict(here.column_kinds)
-        self._connection = self._connect(memory_limit)
+        self._spill = tempfile.TemporaryDirectory(prefix="shardctl-", ignore_cleanup_errors=True)
+        self._opened: Future[duckdb.DuckDBPyConnection] = Future()
+
+        def open_() -> None:
+            try:
+                self._opened.set_result(self._open(scans, memory_limit))
+            except BaseException as error:
+                self._opened.set_exception(error)
+
+        start_thread(open_, "duckdb")
+
+    @property
+    def _connection(self) -> duckdb.DuckDBPyConnection:
+        return self._opened.result()
+
+    def _open(self, scans: Sequence[TableScan], memory_limit: str) -> duckdb.DuckDBPyConnection:
+        """Create a table for what each scan brings, and have DuckDB read the statement while they are still empty."""
+        connection = self._connect(memory_limit)
+        try:
+            for scan in scans:
+                listed = ", ".join(f"{quoted(name)} {kind.sql}" for name, kind in self._columns(scan))
+                text = f"CREATE TABLE {quoted(scan.table.name)} ({listed})"
+                _run(partial(connection.execute, text))
+            _run(lambda: connection.execute(f"EXPLAIN {self._here.sql}").fetchall())
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     def _connect(self, memory_limit: str) -> duckdb.DuckDBPyConnection:
         import duckdb
 
-        self._spill = tempfile.TemporaryDirectory(prefix="shardctl-", ignore_cleanup_errors=True)
         config: dict[str, Any] = {
             "enable_external_access": False,
             "autoinstall_known_extensions": False,
@@ -77,41 +111,34 @@ class DuckPlace:
         try:
             connection = duckdb.connect(":memory:", config=config)
         except duckdb.Error as error:
-            self._spill.cleanup()
             raise QueryRefused(f"DuckDB does not start: {_line(error)}") from error
         connection.execute("SET lock_configuration = true")
         return connection
 
     def close(self) -> None:
         """Forget all rows."""
-        self._connection.close()
+        if self._opened.exception() is None:
+            self._connection.close()
         self._spill.cleanup()
-
-    def create(self, scan: TableScan) -> None:
-        """Create a table for what a scan brings."""
-        listed = ", ".join(f"{quoted(name)} {kind.sql}" for name, kind in self._columns(scan))
-        self._run(lambda: self._connection.execute(f"CREATE TABLE {quoted(scan.table.name)} ({listed})"))
-
-    def check(self) -> None:
-        """Have DuckDB read the statement while its tables are still empty."""
-        self._run(lambda: self._connection.execute(f"EXPLAIN {self._here.sql}").fetchall())
 
     def batches(
         self, connection: Connection, scan: TableScan, sql: str
     ) -> AbstractContextManager[Iterator[tuple[int, Any]]]:
         """Read a scan's rows on a shard."""
-        return arrow_batches(connection, sql, self._columns(scan))
+        return arrow_batches(connection, sql, self._columns(scan) + [("__n", INT8)] * scan.is_counted)
 
     def load(self, scan: TableScan, batch: Any) -> None:
         """Add a batch of rows."""
-        text = f"INSERT INTO {quoted(scan.table.name)} SELECT {load_sql(self._columns(scan))} FROM __batch"
+        columns = self._columns(scan)
+        times = f", unnest(range(b{len(columns)}))" if scan.is_counted else ""
+        text = f"INSERT INTO {quoted(scan.table.name)} SELECT {load_sql(columns)} FROM __batch{times}"
 
         def run() -> None:
             self._connection.register("__batch", batch)
             self._connection.execute(text)
             self._connection.unregister("__batch")
 
-        self._run(run)
+        _run(run)
 
     def finish(self, table: TableShape, indexed: Sequence[str]) -> None:
         """Look at text whose bytes are to say what its collation would."""
@@ -146,7 +173,7 @@ class DuckPlace:
 
     def rows(self, sql: str) -> list[Row]:
         """Run a small SELECT of our own."""
-        return self._run(lambda: self._connection.execute(sql).fetchall())
+        return _run(lambda: self._connection.execute(sql).fetchall())
 
     def answer(self, timeout_s: float | None) -> tuple[tuple[str, ...], list[Row]]:
         """Run the statement.
@@ -179,25 +206,28 @@ class DuckPlace:
             (column.name, self._kinds[scan.table.name, column.name]) for column in (*scan.table.columns, *scan.marks)
         ]
 
-    def _run(self, work: Callable[[], T]) -> T:
-        import duckdb
-
-        try:
-            return work()
-        except duckdb.InterruptException as error:
-            raise DuckDBInterrupted("interrupted") from error
-        except duckdb.Error as error:
-            raise NotListed(f"DuckDB cannot answer this: {_line(error)}") from error
-
 
 @contextmanager
-def opened(here: Here, engine: str, settings: Mapping[str, str], memory_limit: str) -> Iterator[DuckPlace]:
+def opened(
+    here: Here, scans: Sequence[TableScan], engine: str, settings: Mapping[str, str], memory_limit: str
+) -> Iterator[DuckPlace]:
     """Open a place for one statement."""
-    place = DuckPlace(here, engine, settings, memory_limit)
+    place = DuckPlace(here, scans, engine, settings, memory_limit)
     try:
         yield place
     finally:
         place.close()
+
+
+def _run(work: Callable[[], T]) -> T:
+    import duckdb
+
+    try:
+        return work()
+    except duckdb.InterruptException as error:
+        raise DuckDBInterrupted("interrupted") from error
+    except duckdb.Error as error:
+        raise NotListed(f"DuckDB cannot answer this: {_line(error)}") from error
 
 
 def _within(run: Callable[[], T], timeout_s: float | None, interrupt: Callable[[], None]) -> T:

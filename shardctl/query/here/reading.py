@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from io import BytesIO
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -34,7 +34,8 @@ def arrow_batches(
     if read is None:
         raise QueryRefused(f"rows cannot be gathered through the driver `{connection.dialect.driver}` yet")
     try:
-        yield read(connection, sql, columns)
+        with closing(read(connection, sql, columns)) as batches:  # a COPY that is not read to its end is to be ended
+            yield batches
     except connection.dialect.loaded_dbapi.Error as error:
         raise ShardError(driver_line(error)) from error
 
@@ -70,7 +71,9 @@ def read_as(name: str, kind: Kind, engine: str) -> str:
     )
 
 
-def _copied(connection: Connection, sql: str, columns: Sequence[tuple[str, Kind]]) -> Iterator[tuple[int, Any]]:
+def _copied(
+    connection: Connection, sql: str, columns: Sequence[tuple[str, Kind]]
+) -> Generator[tuple[int, Any], None, None]:
     """Read PostgreSQL's CSV, in which NULL is nothing and text is in quotes where it would look like that."""
     raw: Any = connection.connection.driver_connection
     with raw.cursor() as cursor, cursor.copy(f"COPY ({sql}) TO STDOUT (FORMAT csv, ENCODING 'UTF8')") as copy:
@@ -111,7 +114,9 @@ def _parsed(buffer: BytesIO, columns: Sequence[tuple[str, Kind]]) -> tuple[int, 
     return table.num_rows, table
 
 
-def _fetched(connection: Connection, sql: str, columns: Sequence[tuple[str, Kind]]) -> Iterator[tuple[int, Any]]:
+def _fetched(
+    connection: Connection, sql: str, columns: Sequence[tuple[str, Kind]]
+) -> Generator[tuple[int, Any], None, None]:
     from pymysql.cursors import SSCursor
 
     raw: Any = connection.connection.driver_connection

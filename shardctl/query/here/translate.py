@@ -10,7 +10,8 @@ from typing import Any
 from sqlglot import exp
 
 from shardctl.fleet.quoting import quoted_name
-from shardctl.query.gatherers.shapes import ColumnShape, TableShape
+from shardctl.query.gatherers.shapes import CONSTANT, ColumnShape, TableShape
+from shardctl.query.here.counted import is_groupable, only_counted
 from shardctl.query.here.kinds import Kind, column_kind, not_listed
 from shardctl.query.here.reading import read_as
 from shardctl.query.here.scopes import Columns
@@ -113,6 +114,8 @@ class _Translating:
         self._settings = settings
         self._sources = Sources(statement, shapes)
         self._conditions = Conditions(statement, Ties(self._sources, {}))
+        self._counted = only_counted(statement, self._sources)
+        self._keys = {shape.name: key for key, shape in shapes.items()}
         self._used_columns: dict[str, set[str]] = {name: set() for name in self._scans}
         self._marks: dict[str, dict[str, str]] = {name: {} for name in self._scans}
         self.used: set[str] = set()
@@ -167,10 +170,9 @@ class _Translating:
         used = self._used_columns[scan.table.name]
         engine = self._statement.engine
         columns = tuple(
-            replace(column, read_as=read_as(quoted_name(column.name, engine), kind, engine) or column.read_as)
+            replace(column, read_as=self._read_as(scan, column) or column.read_as)
             for column in scan.table.columns
             if column.name in used
-            for kind in [column_kind(engine, column.declared, self._settings)]
         )
         boolean = "boolean" if engine == "postgresql" else "bigint"
         marks = [ColumnShape(name, boolean, read_as=f"({text})") for text, name in self._marks[scan.table.name].items()]
@@ -186,7 +188,19 @@ class _Translating:
             marks=tuple(marks),
             needs=needs,
             has_all_columns=scan.has_all_columns and len(columns) == len(scan.table.columns),
+            may_count=engine == "postgresql"
+            and not scan.is_distinct
+            and all(is_groupable(column_kind(engine, column.declared, self._settings).name) for column in columns),
         )
+
+    def _read_as(self, scan: TableScan, column: ColumnShape) -> str:
+        """Return what a shard selects for a column whose own text would not do, or of which only a count is wanted."""
+        engine = self._statement.engine
+        name = quoted_name(column.name, engine)
+        is_counted = (self._keys[scan.table.name], column.name) in self._counted
+        if engine == "postgresql" and column.is_integer and is_counted:
+            return CONSTANT if column.never_null else f"CASE WHEN {name} IS NOT NULL THEN 0 END"
+        return read_as(name, column_kind(engine, column.declared, self._settings), engine)
 
     def column_kinds(self, scans: Sequence[TableScan]) -> list[tuple[Origin, Kind]]:
         """Return the types of all that is pulled."""

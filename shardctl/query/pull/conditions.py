@@ -99,10 +99,24 @@ class Conditions:
         found = (self._filter(part, source) for part in source.conditions)
         return tuple(dict.fromkeys(text for text in found if text))
 
-    def local(self, source: Source) -> tuple[str, ...]:
-        """Return likewise the conditions with subqueries that a shard can answer for each of the source's rows."""
-        found = (self._local(part, source) for part in source.conditions)
-        return tuple(dict.fromkeys(text for text in found if text))
+    def local(self, source: Source) -> tuple[tuple[str, tuple[str, Node] | None], ...]:
+        """Return likewise the conditions with subqueries that a shard can answer for each of the source's rows.
+
+        Each with what it says: that a column of the row is among the values of a column of the subquery.
+        """
+        found = ((self._local(part, source), self._within(part, source)) for part in source.conditions)
+        return tuple(dict.fromkeys((text, within) for text, within in found if text))
+
+    def _within(self, part: exp.Expression, source: Source) -> tuple[str, Node] | None:
+        query = part.args.get("query") if isinstance(part, exp.In) else None
+        inner = query.this if isinstance(query, exp.Subquery) else query
+        if source.select is None or not isinstance(inner, exp.Select) or len(inner.expressions) != 1:
+            return None
+        sides = [(part.this, source.select), (inner.expressions[0].unalias(), inner)]
+        nodes = [self._sources.resolve(*side) for side in sides if isinstance(side[0], exp.Column)]
+        if len(nodes) != 2 or nodes[0] is None or nodes[1] is None:
+            return None
+        return nodes[0].column, nodes[1]
 
     def whole(self, part: exp.Expression, source: Source) -> str:
         """Return a condition that is about one source's rows alone, as text; nothing if it is about more."""

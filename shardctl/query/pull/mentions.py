@@ -17,7 +17,7 @@ from shardctl.query.parse import Statement, parse
 from shardctl.query.pull.checks import names_in
 from shardctl.query.pull.conditions import Conditions
 from shardctl.query.pull.links import is_membership
-from shardctl.query.pull.needs import Need, Reduction, Semijoin
+from shardctl.query.pull.needs import Local, Need, Reduction, Semijoin
 from shardctl.query.pull.sources import Node, Source
 from shardctl.query.ties import Ties
 
@@ -117,7 +117,30 @@ class Mentions:
             return Need()
         reductions = self._reductions(source, names)
         semijoins = self._semijoins(source, reductions, names)
-        return Need(self._filters[source], reductions, self._local[source], semijoins)
+        return Need(self._filters[source], reductions, self._own_local(source, reductions, names), semijoins)
+
+    def _own_local(
+        self, source: Source, reductions: Sequence[Reduction], names: Mapping[Source, str]
+    ) -> tuple[Local, ...]:
+        found = []
+        for text, within in self._local[source]:
+            instead = None if within is None else Reduction(within[0], names[within[1].source], within[1].column)
+            found.append(Local(text, instead if instead in reductions else None))
+        return tuple(found)
+
+    def _surely_local(self, source: Source, names: Mapping[Source, str]) -> tuple[Local, ...]:
+        """Return the conditions that fail for no row of a source that is brought.
+
+        Others do not tell which rows of their own subqueries matter: over these, a row that is brought for another
+        mention would fail no longer. `NOT EXISTS` is true where its rows were left out.
+        """
+        alike = [other for other, name in names.items() if name == names[source]]
+        each = [set(self._own_local(other, self._reductions(other, names), names)) for other in alike]
+        return tuple(
+            entry
+            for entry in self._own_local(source, self._reductions(source, names), names)
+            if entry.instead is None and all(entry in found for found in each)
+        )
 
     def _reductions(self, source: Source, names: Mapping[Source, str]) -> tuple[Reduction, ...]:
         """Return the reductions by integers, whose lists mean the same everywhere."""
@@ -142,7 +165,7 @@ class Mentions:
             columns, others = tuple(own for own, _ in pairs), tuple(their for _, their in pairs)
             farther = tuple(entry for entry in self._reductions(other, names) if entry.column not in others)
             instead = Reduction(columns[0], names[other], others[0])
-            filters, local = self._filters[other], self._local[other]
+            filters, local = self._filters[other], self._surely_local(other, names)
             if filters or local or farther:
                 by_keys = instead if len(pairs) == 1 and instead in reductions else None
                 name = self._shapes[other.table].name

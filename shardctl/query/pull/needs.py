@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from shardctl.fleet.quoting import quoted_name
 
 ALIAS = "__t"
 """The name of the table in what a shard is sent, also inside of a subquery of its own."""
+_LONG = 32
+"""Values in a list that is worth an array."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +23,44 @@ class Reduction:
     other_column: str
 
 
-Keys = Mapping[Reduction, str]
-"""The values that a reduction leaves, as a list of SQL."""
+@dataclass(frozen=True, slots=True)
+class KeyList:
+    """The values that a reduction leaves: integers."""
+
+    count: int
+    listed: str
+    """With commas between them."""
+    is_wide: bool = False
+    """Whether one of them has more than 32 bits."""
+    is_last: bool = False
+    """Whether an engine had better not look for rows by them: another list leaves fewer."""
+
+    @classmethod
+    def of(cls, values: Sequence[int]) -> KeyList:
+        """Return the list of some values."""
+        is_wide = any(abs(value) >= 1 << 31 for value in values)
+        return cls(len(values), ",".join(map(str, sorted(values))), is_wide)
+
+    def sql(self, column: str, engine: str) -> str:
+        """Return the condition that a column has one of the values."""
+        if engine != "postgresql" or self.count < _LONG:
+            return f"{column} IN ({self.listed or 'NULL'})"
+        # One constant to read, in place of as many as there are values. Of two lists for the columns of one index,
+        # PostgreSQL would look for each pair; for an expression there is no index.
+        column = f"({column} + 0)" if self.is_last else column
+        return f"{column} = ANY('{{{self.listed}}}'::{'int8' if self.is_wide else 'int4'}[])"
+
+
+Keys = Mapping[Reduction, KeyList]
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """A condition with subqueries that a shard can answer for its own rows."""
+
+    text: str
+    instead: Reduction | None = None
+    """What makes it superfluous, once the subquery's rows are here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +76,14 @@ class Semijoin:
     """Of the other table's rows."""
     reductions: tuple[Reduction, ...]
     """Likewise."""
-    local: tuple[str, ...] = ()
-    """Conditions with subqueries, likewise."""
+    local: tuple[Local, ...] = ()
+    """Likewise."""
     instead: Reduction | None = None
     """What makes it superfluous, once the other table's rows are here."""
 
     def sql(self, keys: Keys, engine: str) -> str:
         """Return the condition, or nothing if there is none that would leave rows out."""
-        found = conditions(self.filters + self.local, self.reductions, keys, engine)
+        found = conditions(self.filters + needed(self.local, keys), self.reductions, keys, engine)
         if not found or self.instead in keys:
             return ""
         listed = ", ".join(f"{ALIAS}.{quoted_name(name, engine)}" for name in self.columns)
@@ -60,8 +98,7 @@ class Need:
 
     filters: tuple[str, ...] = ()
     reductions: tuple[Reduction, ...] = ()
-    local: tuple[str, ...] = ()
-    """Conditions with subqueries that a shard can answer for its own rows."""
+    local: tuple[Local, ...] = ()
     semijoins: tuple[Semijoin, ...] = ()
 
     def all_reductions(self) -> Iterator[Reduction]:
@@ -81,25 +118,10 @@ class Need:
             ),
         )
 
-    def worthwhile(self, keys: Keys, rows: Mapping[str, int], own: int) -> Need:
-        """Return the need without semi-joins that filters alone make, and of more rows than there are to leave out.
-
-        Args:
-            keys: What is known already.
-            rows: About how many rows each scan brings by its filters.
-            own: How many this one does.
-        """
-        kept = [
-            semijoin
-            for semijoin in self.semijoins
-            if semijoin.local or any(entry in keys for entry in semijoin.reductions) or rows.get(semijoin.scan, 0) < own
-        ]
-        return replace(self, semijoins=tuple(kept))
-
     def sql(self, keys: Keys, engine: str) -> str:
         """Return the condition, or nothing if every row is needed."""
         joined = [text for semijoin in self.semijoins if (text := semijoin.sql(keys, engine))]
-        own = conditions(self.filters + self.local, self.reductions, keys, engine)
+        own = conditions(self.filters + needed(self.local, keys), self.reductions, keys, engine)
         return " AND ".join(filter(None, [own, *joined]))
 
     @property
@@ -108,11 +130,16 @@ class Need:
         return bool(self.reductions or self.local or self.semijoins)
 
 
+def needed(local: Iterable[Local], keys: Keys) -> tuple[str, ...]:
+    """Return the conditions for which there are no keys instead."""
+    return tuple(entry.text for entry in local if entry.instead not in keys)
+
+
 def conditions(filters: tuple[str, ...], reductions: tuple[Reduction, ...], keys: Keys, engine: str) -> str:
     """Return filters and lists of keys as one condition."""
     found = [f"({text})" for text in filters]
     found += [
-        f"{ALIAS}.{quoted_name(reduction.column, engine)} IN ({keys[reduction]})"
+        keys[reduction].sql(f"{ALIAS}.{quoted_name(reduction.column, engine)}", engine)
         for reduction in reductions
         if reduction in keys
     ]

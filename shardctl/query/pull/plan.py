@@ -41,6 +41,12 @@ class TableScan:
     """What the shards calculate for each row, beside the table's columns."""
     is_distinct: bool = False
     """Whether rows that are equal are of no use more than once."""
+    identity: tuple[str, ...] = ()
+    """The columns whose values name one row, as far as is known."""
+    may_count: bool = False
+    """Whether rows that are equal may come as one, with their number: equal values are alike in every way."""
+    is_counted: bool = False
+    """Whether they do."""
     is_unique: bool = False
     """Whether its rows must differ from one another: they are the keys of a table."""
 
@@ -48,23 +54,44 @@ class TableScan:
         """Return the SELECT for a shard.
 
         Args:
-            keys: The values that a reduction leaves, as a list of SQL.
+            keys: The values that reductions leave.
             limit: Rows at most.
         """
         listed = ", ".join(
             f"{column.read_as} AS {self._name(column)}" if column.read_as else self._name(column)
             for column in (*self.table.columns, *self.marks)
         )
+        counted = ", count(*)" * self.is_counted
         table = f"{quoted_name(self.source, self.engine)} AS {ALIAS}"
-        text = f"SELECT {'DISTINCT ' * self.is_distinct}{listed} FROM {table}"
+        text = f"SELECT {'DISTINCT ' * self.is_distinct}{listed}{counted} FROM {table}"
         wanted = self._condition(keys or {})
         if wanted:
             text += f" WHERE {wanted}"
+        if self.is_counted:
+            columns = (*self.table.columns, *self.marks)
+            numbers = ", ".join(str(i) for i, column in enumerate(columns, 1) if not column.is_constant)
+            text += f" GROUP BY {numbers}"
         return text if limit is None else f"{text} LIMIT {limit}"
 
     def estimate_sql(self) -> str:
         """Return a SELECT of about as many rows, of which an engine's estimate can be trusted: without subqueries."""
         return replace(self, needs=tuple(Need(need.filters) for need in self.needs), is_distinct=False).sql()
+
+    def groups_sql(self) -> str | None:
+        """Return likewise a SELECT of about as many groups of equal rows, if they may come as one."""
+        counted = self.counted()
+        return None if counted is None else counted.estimate_sql()
+
+    def counted(self) -> TableScan | None:
+        """Return the scan with equal rows as one; None if these need not be alike, or are not known to be."""
+        columns = (*self.table.columns, *self.marks)
+        may_be = self.may_count and not all(column.is_constant for column in columns)
+        return replace(self, is_counted=True) if may_be else None
+
+    def total_sql(self) -> str | None:
+        """Return a SELECT of all of the table's rows; None if `estimate_sql` is of these."""
+        is_filtered = all(need.filters for need in self.needs)
+        return f"SELECT * FROM {quoted_name(self.source, self.engine)}" if is_filtered else None
 
     def _condition(self, keys: Keys) -> str:
         parts = list(dict.fromkeys(need.sql(keys, self.engine) for need in self.needs))
@@ -88,6 +115,8 @@ class TableScan:
             for semijoin in dict.fromkeys(entry for need in self.needs for entry in need.semijoins)
             for entry in semijoin.reductions
         ]
+        if self.counted() is not None:
+            lines.append("  equal rows once, with their number, if few differ")
         return lines
 
 
@@ -146,6 +175,7 @@ def plan_scans(
                 source=shape.name,
                 indexed=mentions.compared(copy),
                 has_all_columns=reads_all,
+                identity=tables[copy.table].identity if tables and copy.table in tables else (),
                 is_distinct=mentions.are_single(copy) and _may_have_equals(shape, columns),
             )
         )

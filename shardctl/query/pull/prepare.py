@@ -18,8 +18,8 @@ from shardctl.query.plan import Gathering, QueryPlan, Route
 from shardctl.query.probes import ask
 from shardctl.query.pull.checks import check_gatherable, functions, names_in
 from shardctl.query.pull.keys import doubtful_keys
+from shardctl.query.pull.places import gathering_place, refuse_without_place
 from shardctl.query.pull.plan import Pulls, plan_key_scan, plan_scans
-from shardctl.query.pull.run import gathering_place, refuse_without_place
 from shardctl.query.refusals import REFUSALS
 from shardctl.query.scan import run_on
 
@@ -79,6 +79,7 @@ def plan_gathering(
         functions=functions(statement, shapes),
         words=names_in(statement),
         place="" if place is None else _named(place),
+        seen=tuple((first[key], shape) for key, shape in shapes.items()),
     )
     if may_be_here:
         try:
@@ -133,8 +134,8 @@ def _read(
     def read(shard: LiveShard) -> tuple[dict[str, TableShape | None], Settings]:
         own = [key for key, shard_id in first.items() if shard_id == shard.shard_id]
         is_own = fleet.shard_map.app is None
-        probes = (gatherer.settings(), gatherer.foreign(called, is_own=is_own), *map(gatherer.shape, own))
-        settings, foreign, *found = shard.read(lambda connection: ask(connection, *probes, ends=True))
+        probes = (gatherer.settings(), gatherer.foreign(called, is_own=is_own), gatherer.shapes(own))
+        settings, foreign, found = shard.read(lambda connection: ask(connection, *probes, ends=True))
         if foreign:
             REFUSALS["function"].refuse(None, foreign[0])
         return dict(zip(own, found, strict=True)), settings

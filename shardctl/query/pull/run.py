@@ -4,29 +4,27 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from shardctl.errors import QueryRefused
-from shardctl.fleet.engines import parse_url, unpooled
 from shardctl.fleet.fan_out import MAX_JOBS
 from shardctl.fleet.live_shard import LiveShard
 from shardctl.fleet.quoting import quoted_name
 from shardctl.query.asked import note_rows, reading
 from shardctl.query.engines.values import Row, run_as_written
-from shardctl.query.gatherers import GATHERERS, Gatherer, TableShape
+from shardctl.query.gatherers import GATHERERS, ColumnShape, Gatherer, TableShape
 from shardctl.query.here.place import opened
 from shardctl.query.plan import Gathering, QueryPlan
 from shardctl.query.probes import ask
-from shardctl.query.pull.needs import Reduction
+from shardctl.query.pull.needs import KeyList, Reduction
 from shardctl.query.pull.places import DatabasePlace, Place
 from shardctl.query.pull.plan import TableScan
 from shardctl.query.pull.steps import Steps
 from shardctl.query.refusals import REFUSALS
 from shardctl.query.scan import Stopped, TooManyRows, run_on
-from shardctl.topology.model import Shard
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -49,16 +47,8 @@ class Pulled:
     rows_pulled: int
 
 
-def gathering_place(fleet: Fleet, engine: str) -> LiveShard | None:
-    """Return where rows of this engine's shards are gathered; None if the shard map names no such place."""
-    url_text = GATHERERS[engine].own_place or fleet.shard_map.gather
-    if url_text is None:
-        return None
-    url, backend = parse_url(url_text, where=f"{fleet.shard_map.where}: `gather`")
-    if backend.name != engine:
-        return None
-    bind = unpooled(url, timeout_s=fleet.shard_map.timeout_s)
-    return LiveShard(Shard("gather", url_text), bind, None, bind, backend, backend.server(url))
+class Outdated(QueryRefused):
+    """A table has changed since the statement was planned."""
 
 
 def pull(
@@ -124,13 +114,11 @@ def pull_here(
     memory_limit: str,
 ) -> Pulled:
     """Pull what a plan's scans say into DuckDB, and run there what the plan has for it; raises what `pull` does."""
-    assert plan.gathering is not None
-    assert plan.gathering.here is not None
-    with opened(plan.gathering.here, plan.engine, dict(plan.gathering.settings), memory_limit) as place:
-        for scan in plan.gathering.scans:
-            place.create(scan)
-        place.check()
-        pulling = _Pulling(fleet, plan.gathering, shards, GATHERERS[plan.engine], place, max_rows)
+    gathering = plan.gathering
+    assert gathering is not None
+    assert gathering.here is not None
+    with opened(gathering.here, gathering.scans, plan.engine, dict(gathering.settings), memory_limit) as place:
+        pulling = _Pulling(fleet, gathering, shards, GATHERERS[plan.engine], place, max_rows)
         try:
             run_on(fleet, shards, pulling.work, timeout_s=timeout_s)
             pulling.finish()
@@ -155,6 +143,7 @@ class _Pulling:
 
     def __post_init__(self) -> None:
         self.settings = self.place.settings
+        self.seen = {(shard_id, shape.name): shape for shard_id, shape in self.gathering.seen}
         together = len(self.shards) if self._are_all_at_once() else None
         self.steps = Steps(self.gathering.scans, together, self._keys, self._finish)
 
@@ -191,11 +180,11 @@ class _Pulling:
         gatherer = self.gatherer
         is_own = self.fleet.shard_map.app is None
         scans = [scan for scan in self.gathering.scans if shard.shard_id in scan.shard_ids]
-        found, foreign, *shapes = ask(
+        found, foreign, shapes = ask(
             connection,
             gatherer.settings(),
             gatherer.foreign(self.gathering.functions, is_own=is_own),
-            *(gatherer.shape(scan.source) for scan in scans),
+            gatherer.shapes([scan.source for scan in scans]),
         )
         for name in sorted({*found, *self.settings}):
             here, there = found.get(name), self.settings.get(name)
@@ -205,11 +194,15 @@ class _Pulling:
         if foreign:
             REFUSALS["function"].refuse(None, foreign[0])
         for scan, shape in zip(scans, shapes, strict=True):
+            if (shard.shard_id, scan.source) in self.seen and self.seen[shard.shard_id, scan.source] != shape:
+                raise Outdated(f"`{scan.source}` on `{shard.shard_id}` is not as it was when this was planned")
             self._check_shape(shard, shape, scan)
-        for scan, rows in zip(
-            scans, ask(connection, *(gatherer.estimate(scan.estimate_sql()) for scan in scans)), strict=True
-        ):
-            self.steps.expect(scan, rows)
+        texts = [(scan.estimate_sql(), scan.total_sql(), scan.groups_sql()) for scan in scans]
+        numbers = iter(ask(connection, *(gatherer.estimate(text) for each in texts for text in each if text)))
+        for scan, each in zip(scans, texts, strict=True):
+            rows = next(numbers)
+            total = next(numbers) if each[1] else rows
+            self.steps.expect(scan, rows, total, next(numbers) if each[2] else None)
         # An estimate may be wrong, most of all for small tables; reading stops at the limit in any case.
         if self.steps.expected > 2 * max(self.max_rows, _WORTH_ESTIMATING):
             self._refuse_rows(f"about {self.steps.expected:,} rows are there")
@@ -218,8 +211,9 @@ class _Pulling:
         if scan.table.primary_key and (shape is None or shape.primary_key != scan.table.primary_key):
             REFUSALS["shapes"].refuse(None, scan.source, scan.shard_ids[0], shard.shard_id)
         # By name and type: a scan may say otherwise how a value is read.
-        own = () if shape is None else tuple(replace(column, read_as="") for column in shape.columns)
-        wanted = tuple(replace(column, read_as="") for column in scan.table.columns)
+        constant = {column.name for column in scan.table.columns if column.is_constant}
+        own = () if shape is None else tuple(_compared(column, constant) for column in shape.columns)
+        wanted = tuple(_compared(column, constant) for column in scan.table.columns)
         found = own if scan.has_all_columns else tuple(column for column in own if column in wanted)
         if found != wanted and sorted(map(str, found)) == sorted(map(str, wanted)) and not scan.has_all_columns:
             return  # in another order, which only `*` would show
@@ -261,8 +255,8 @@ class _Pulling:
             values = ", ".join(map(str, found[:-1]))
             REFUSALS["keys"].refuse(None, f"{scan.source}.{names}", values, str(found[-1]))
 
-    def _keys(self, reduction: Reduction) -> str | None:
-        """Return the values that a column of a pulled table has, as a list; None if they are too many."""
+    def _keys(self, reduction: Reduction) -> KeyList | None:
+        """Return the values that a column of a pulled table has; None if they are too many."""
         engine = self.place.quotes
         most = _MOST_KEYS.get(self.shards[0].backend.name, _MOST_KEYS_ELSEWHERE)
         column, table = quoted_name(reduction.other_column, engine), quoted_name(reduction.table, engine)
@@ -270,28 +264,9 @@ class _Pulling:
         values = [row[0] for row in self.place.rows(sql)]
         if len(values) > most or not all(type(value) is int for value in values):
             return None
-        return ",".join(map(str, sorted(values))) or "NULL"
+        return KeyList.of(values)
 
 
-def refuse_without_place(
-    fleet: Fleet, engine: str, refusal: QueryRefused, not_here: QueryRefused | None = None
-) -> QueryRefused:
-    """Return the refusal to merge, with the hint that leads to an answer.
-
-    Args:
-        fleet: The fleet.
-        engine: Its engine.
-        refusal: Why the shards' answers cannot be merged.
-        not_here: Why DuckDB cannot gather either; None: it is not installed.
-    """
-    named = fleet.shard_map.gather
-    hint = f"or {str(REFUSALS['place'].hint).format(engine)}"
-    if named is not None:
-        hint = f"`gather` in {fleet.shard_map.where} names no {engine} database"
-    first = refusal.hint or "choose one shard with `--shard`"
-    facts = list(refusal.facts)
-    if not_here is None:
-        hint += ", or install `shardctl[duckdb]`"
-    else:
-        facts.append(f"not gathered here: {not_here.message}")
-    return QueryRefused(refusal.message, facts=facts, hint=f"{first}, {hint}")
+def _compared(column: ColumnShape, constant: Collection[str]) -> ColumnShape:
+    """Return what of a column must be the same on every shard."""
+    return replace(column, read_as="", never_null=column.never_null and column.name in constant)

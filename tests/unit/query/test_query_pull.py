@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import pytest
 
 from shardctl.errors import QueryRefused
@@ -10,6 +13,7 @@ from shardctl.query.gatherers.shapes import ColumnShape, TableShape
 from shardctl.query.parameters import bound
 from shardctl.query.parse import parse
 from shardctl.query.pull.checks import check_gatherable, functions
+from shardctl.query.pull.needs import KeyList
 from shardctl.query.pull.plan import plan_scans
 
 
@@ -190,9 +194,29 @@ def test_a_scan_lists_keys_in_place_of_what_they_stand_for() -> None:
     statement = parse("select o.id from orders o, customers c where o.customer_id = c.id", "sqlite")
     orders, _ = plan_scans(statement, {name: SHAPES[name] for name in ("orders", "customers")}, HOLDERS).scans
     reduction = orders.needs[0].reductions[0]
-    assert orders.sql({reduction: "1, 2"}, limit=5) == (
-        'SELECT "id", "customer_id" FROM "orders" AS __t WHERE __t."customer_id" IN (1, 2) LIMIT 5'
+    assert orders.sql({reduction: KeyList.of([2, 1])}, limit=5) == (
+        'SELECT "id", "customer_id" FROM "orders" AS __t WHERE __t."customer_id" IN (1,2) LIMIT 5'
     )
+
+
+@pytest.mark.parametrize(
+    ("values", "engine", "expected"),
+    [
+        ([], "postgresql", "c IN (NULL)"),
+        ([3, 1], "postgresql", "c IN (1,3)"),
+        (range(40), "mysql", f"c IN ({','.join(map(str, range(40)))})"),
+        (range(40), "postgresql", f"c = ANY('{{{','.join(map(str, range(40)))}}}'::int4[])"),
+        (range(-(1 << 31), 40 - (1 << 31)), "postgresql", "'::int8[])"),
+    ],
+)
+def test_a_list_of_keys_is_one_constant_where_that_is_quicker(
+    values: Sequence[int], engine: str, expected: str
+) -> None:
+    assert KeyList.of(values).sql("c", engine).endswith(expected)
+
+
+def test_a_second_long_list_is_not_looked_up_by() -> None:
+    assert replace(KeyList.of(range(40)), is_last=True).sql("c", "postgresql").startswith("(c + 0) = ANY('{0,1,")
 
 
 REFUSED = [
