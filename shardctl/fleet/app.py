@@ -166,6 +166,9 @@ def live_shard(shard_id: str, bind: Any, timeout_s: float) -> LiveShard:
     )
     if schema is not None:
         _confine(live, schema, timeout_s)
+        named = {name: None for name in translated if name is not None}
+        if named and live.engine is not bind:  # a model's name for the schema is no name that the database knows
+            live.engine = live.engine.execution_options(schema_translate_map=named)
     elif schemas:
         live.prepare = _refuse_text(f"its schema_translate_map {dict(translated)} leads to several schemas")
     return live

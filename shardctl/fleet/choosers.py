@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Select, event
+from sqlalchemy import Executable, event
 from sqlalchemy.ext.horizontal_shard import ShardedSession
 from sqlalchemy.orm import Mapper, ORMExecuteState
 
@@ -20,6 +20,10 @@ class Answer:
     shard_ids: tuple[str, ...] = ()
     problem: str | None = None
     """What it did instead of answering, or what is wrong with its answer."""
+    said: Any = field(default=None, compare=False, repr=False)
+    """What it returned."""
+    raised: type[Exception] | None = field(default=None, compare=False, repr=False)
+    """Of which type what it raised is: the exception itself would keep connections open that its frames hold."""
 
     def __str__(self) -> str:
         said = ", ".join(self.shard_ids)
@@ -32,14 +36,14 @@ def ask(chooser: Callable[[], Any], known: Iterable[str]) -> Answer:
     try:
         said = chooser()
         if not isinstance(said, Iterable):
-            return Answer(problem=f"returned {said!r}")
+            return Answer(problem=f"returned {said!r}", said=said)
         shard_ids = [_name(item) for item in ((said,) if isinstance(said, str) else said)]
     except Exception as error:
-        return Answer(problem=_problem(error))
+        return Answer(problem=_problem(error), raised=type(error))
     if isinstance(said, set | frozenset):  # which have no order of their own
         shard_ids.sort(key=lambda shard_id: order.get(shard_id, len(order)))
     unknown = [shard_id for shard_id in dict.fromkeys(shard_ids) if shard_id not in order]
-    return Answer(tuple(dict.fromkeys(shard_ids)), f"no such shard: {', '.join(unknown)}" if unknown else None)
+    return Answer(tuple(dict.fromkeys(shard_ids)), f"no such shard: {', '.join(unknown)}" if unknown else None, said)
 
 
 def _name(item: Any) -> str:
@@ -64,7 +68,7 @@ def ask_shard_chooser(session: ShardedSession, mapper: Mapper[Any], instance: An
 
     answer = ask(choose, known)
     if answer.problem is None and not isinstance(said[0], str):
-        return Answer(answer.shard_ids, f"returned a {type(said[0]).__name__}, not the name of one shard")
+        return Answer(answer.shard_ids, f"returned a {type(said[0]).__name__}, not the name of one shard", said[0])
     return answer
 
 
@@ -85,19 +89,31 @@ class _Asked(Exception):
         self.answer = answer
 
 
-def ask_execute_chooser(session: ShardedSession, statement: Select[Any], known: Iterable[str]) -> Answer:
+NOT_ASKED = Answer(problem="was not asked")
+
+
+def ask_execute_chooser(session: ShardedSession, statement: Executable, known: Iterable[str]) -> Answer:
     """Ask where a statement would be sent, and do not send it."""
+    return ask_where_sent(session, lambda: session.execute(statement), known)
+
+
+def ask_where_sent(session: ShardedSession, run: Callable[[], object], known: Iterable[str]) -> Answer:
+    """Ask where the first statement would be sent that a function executes in a session, and do not send it."""
+    is_asking = False
 
     def intercept(context: ORMExecuteState) -> None:
-        raise _Asked(ask(lambda: session.execute_chooser(context), known))
+        nonlocal is_asking
+        if not is_asking:  # what the chooser executes itself is sent
+            is_asking = True
+            raise _Asked(ask(lambda: session.execute_chooser(context), known))
 
     event.listen(session, "do_orm_execute", intercept, insert=True)
     try:
-        session.execute(statement)
+        run()
     except _Asked as asked:
         return asked.answer
     except Exception as error:  # another listener of the application's
-        return Answer(problem=_problem(error))
+        return Answer(problem=_problem(error), raised=type(error))
     finally:
         event.remove(session, "do_orm_execute", intercept)
-    return Answer(problem="was not asked")
+    return NOT_ASKED

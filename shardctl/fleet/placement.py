@@ -99,7 +99,7 @@ class Placement:
         rule = self.rule(mapper)
         match rule:
             case Sharded():
-                return self._place_by_key(rule, instance)
+                return self.place_by_key(rule, instance)
             case Follow():
                 return self._place_by_parent(rule, instance)
             case Reference():
@@ -123,7 +123,7 @@ class Placement:
         """
         rule = self.rule(target)
         if isinstance(rule, Sharded):
-            return self._place_by_key(rule, instance)
+            return self.place_by_key(rule, instance)
         if isinstance(target, Table):
             raise NoPlacement(f"{self._map.where} has no placement for {target.name}")
         parent = getattr(instance, rule.relationship.key) if isinstance(rule, Follow) else None
@@ -133,7 +133,7 @@ class Placement:
         """Say by which rule a row is placed, in a few words."""
         match self.rule(target):
             case Sharded(strategy=strategy) as rule:
-                return f"{', '.join(rule.attributes)}: {strategy.explain(self._key(rule, instance))}"
+                return f"{', '.join(rule.attributes)}: {strategy.explain(self.key_of(rule, instance))}"
             case Follow(relationship=relationship):
                 return f"follows {relationship.key}"
             case Reference():
@@ -166,13 +166,24 @@ class Placement:
             raise Refused(f"shard `{shard_id}` is {state.value} in {self._map.where}: no row of it can be changed")
         return shard_id
 
-    def _place_by_key(self, rule: Sharded, instance: Any) -> str:
+    def place_by_key(self, rule: Sharded, instance: Any) -> str:
+        """Return the shard that the sharding key of an object, or of anything with its attributes, belongs on.
+
+        Raises:
+            NoPlacement: The key is not set, or has no shard.
+        """
+        key = self.key_of(rule, instance)
         try:
-            return rule.strategy.place(self._key(rule, instance))
+            return rule.strategy.place(key)
         except NoPlacement as error:
             raise NoPlacement(f"{rule.name}.{', '.join(rule.attributes)}: {error.message}", hint=error.hint) from error
 
-    def _key(self, rule: Sharded, instance: Any) -> tuple[Any, ...]:
+    def key_of(self, rule: Sharded, instance: Any) -> tuple[Any, ...]:
+        """Return the sharding key of an object, as it is stored.
+
+        Raises:
+            NoPlacement: It is not set.
+        """
         values = tuple(
             rule.stored(column, getattr(instance, attribute))
             for attribute, column in zip(rule.attributes, rule.columns, strict=True)

@@ -15,12 +15,12 @@ from sqlalchemy import Connection
 
 from shardctl.errors import ShardctlError, ShardError
 from shardctl.fleet import Fleet, LiveShard, Outcome
+from shardctl.fleet.survey import Place, survey
 from shardctl.schema.catalogue import Objects, SchemaObject, catalogue_of
 from shardctl.schema.history import OWN_TABLES
 from shardctl.schema.revisions import DEFAULT_VERSION_TABLE, Scripts
 from shardctl.schema.run_env import version_table_of
 from shardctl.schema.status import read_versions
-from shardctl.schema.survey import Place, survey
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, column, literal, select, table, union_all
 
+from shardctl.fleet.survey import Place
 from shardctl.schema.history import DONE, JOURNAL, RUNNING, HistoryEntry
 from shardctl.schema.journal import DONE as STATEMENT_DONE
 from shardctl.schema.revisions import Scripts
 from shardctl.schema.runs import as_text
-from shardctl.schema.survey import Place
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, text
 
 from shardctl.errors import ShardctlError, ShardError
-from shardctl.schema.survey import Place
+from shardctl.fleet.survey import Place
 
 _OF_SCHEMAS = {
     "postgresql": """

@@ -24,10 +24,10 @@ from sqlalchemy import (
 
 from shardctl.errors import ShardctlError
 from shardctl.fleet import Fleet, LiveShard, Outcome
+from shardctl.fleet.survey import Place, survey
 from shardctl.schema.history import DONE, FAILED, HISTORY, INTERRUPTED, KILLED, RUNNING, HistoryEntry
 from shardctl.schema.inventory import Inventory, read_inventories
 from shardctl.schema.locks import is_held
-from shardctl.schema.survey import Place, survey
 
 _WORST_FIRST = [RUNNING, FAILED, KILLED, INTERRUPTED, DONE]
 _COLUMNS = [entry.name for entry in HISTORY.columns if entry.name != "id"]

@@ -11,13 +11,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from shardctl.errors import ShardctlError
 from shardctl.fleet import Fleet, LiveShard, Outcome
 from shardctl.fleet.live_shard import driver_line
+from shardctl.fleet.survey import Place, Read, survey
 from shardctl.schema.half_applied import LeftRevision, read_left, still_left
 from shardctl.schema.history import JOURNAL, HistoryEntry
 from shardctl.schema.inventory import Inventory, read_inventories
 from shardctl.schema.revisions import Scripts, ShardRevision, Standing, standing_of
 from shardctl.schema.run_env import version_table_of
 from shardctl.schema.runs import as_text, denies, read_last_entries, with_table
-from shardctl.schema.survey import Place, survey
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,11 @@ def read_status(
     fleet: Fleet, shards: Iterable[LiveShard], scripts: Scripts, *, timeout_s: float | None = None
 ) -> Generator[Outcome[ShardStatus], None, None]:
     """Read where shards stand and what ran on them last, as `read_all_revisions` does."""
+    return survey(fleet, shards, status_reader(scripts), timeout_s=timeout_s)
+
+
+def status_reader(scripts: Scripts) -> Read[ShardStatus]:
+    """Return what reads where shards stand, and what ran on them last, on one connection."""
 
     def read(connection: Connection, places: Sequence[Place]) -> Mapping[str, ShardStatus | ShardctlError]:
         inventories, revisions = _read_revisions(connection, places, scripts)
@@ -75,7 +80,7 @@ def read_status(
         names = {place.shard.shard_id for place in readable}
         return {shard_id: status_of(shard_id, found) for shard_id, found in revisions.items() if shard_id in names}
 
-    return survey(fleet, shards, read, timeout_s=timeout_s)
+    return read
 
 
 def _read_revisions(

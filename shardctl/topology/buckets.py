@@ -22,9 +22,10 @@ def hash_bytes(key: Key) -> bytes:
     Raises:
         NoPlacement: A value's type is not one that every database spells the same way.
     """
+    if len(key) == 1:
+        value = key[0]
+        return str(value).encode("ascii") if type(value) is int else _hash_part(value)  # most keys are integers
     parts = [_hash_part(value) for value in key]
-    if len(parts) == 1:
-        return parts[0]
     return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
 
 

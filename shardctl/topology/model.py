@@ -30,6 +30,13 @@ class ShardState(StrEnum):
     OFFLINE = "offline"
 
 
+class IdentityScope(StrEnum):
+    """Within what a primary key names one row."""
+
+    SHARD = "per-shard"
+    FLEET = "fleet-wide"
+
+
 @dataclass(frozen=True, slots=True)
 class Shard:
     """One database or schema that holds a subset of the rows."""
@@ -77,6 +84,7 @@ class ShardedTable:
     strategy: Strategy
     key: tuple[str, ...]
     """The mapped attributes of the sharding key, in the order in which a composite key is hashed."""
+    identity: IdentityScope | None = None
 
     @property
     def shard_ids(self) -> tuple[str, ...]:
@@ -90,6 +98,7 @@ class FollowingTable:
     name: str
     parent: str
     """The relationship of this class that leads to the parent."""
+    identity: IdentityScope | None = None
 
 
 @dataclass(frozen=True, slots=True)

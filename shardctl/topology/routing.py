@@ -189,14 +189,14 @@ def _is_comparable(key: RoutingKey, values: tuple[Any, ...]) -> bool:
 
 def _loosely_equal(lookup: Lookup, value: str) -> frozenset[str] | None:
     """Return the shards of every lookup value that a collation may hold equal to `value`."""
-    wanted = _fold(value)
+    wanted = folded(value)
     if wanted is None:
         return None
-    found = frozenset(shard_id for text, shard_id in lookup.shards.items() if _fold(text) in (wanted, None))
+    found = frozenset(shard_id for text, shard_id in lookup.shards.items() if folded(text) in (wanted, None))
     return found or None
 
 
-def _fold(text: str) -> str | None:
+def folded(text: str) -> str | None:
     """Return what equal texts have in common under any collation; None if it is not ASCII: then nothing is sure.
 
     There are collations that hold `i`, `j` and `y` equal, or `u`, `v` and `w`.

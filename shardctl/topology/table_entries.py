@@ -9,7 +9,7 @@ from typing import Any
 
 from shardctl.topology.buckets import parse_buckets, spread_buckets
 from shardctl.topology.entries import Entries
-from shardctl.topology.model import FollowingTable, ReferenceTable, ShardedTable, TableRule
+from shardctl.topology.model import FollowingTable, IdentityScope, ReferenceTable, ShardedTable, TableRule
 from shardctl.topology.strategies import Directory, Hash, Lookup, Range, Strategy
 
 _BOUND_TYPES = (int, float, str, datetime.date, datetime.time)
@@ -42,17 +42,25 @@ class TableEntries(Entries):
             self.fail(f"`{path}` has no `strategy`", hint=f"use one of {_quoted(_STRATEGY_KEYS)}")
         if kind not in _STRATEGY_KEYS:
             self.choice(kind, _STRATEGY_KEYS, f"{path}.strategy", "a known strategy")
-        self.only(entry, ("strategy", *_STRATEGY_KEYS[kind]), path)
+        common = ("strategy",) if kind == "reference" else ("strategy", "identity")
+        self.only(entry, (*common, *_STRATEGY_KEYS[kind]), path)
         if kind == "follow":
             parent = self.text(entry, "parent", path)
             if parent is None:
                 self.fail(
                     f"`{path}` has no `parent`", hint="name the relationship of this class that leads to its parent"
                 )
-            return FollowingTable(name, parent)
+            return FollowingTable(name, parent, self.identity(entry, path))
         if kind == "reference":
             return ReferenceTable(name, self.shard_list(entry, path) or self.shard_ids)
-        return ShardedTable(name, self.strategy(kind, entry, path), self.key(entry, kind, path))
+        strategy = self.strategy(kind, entry, path)
+        return ShardedTable(name, strategy, self.key(entry, kind, path), self.identity(entry, path))
+
+    def identity(self, entry: dict[str, Any], path: str) -> IdentityScope | None:
+        text = self.text(entry, "identity", path)
+        if text is not None and text not in set(IdentityScope):
+            self.choice(text, IdentityScope, f"{path}.identity", f"one of {_quoted(IdentityScope)}")
+        return IdentityScope(text) if text else None
 
     def key(self, entry: dict[str, Any], kind: str, path: str) -> tuple[str, ...]:
         key = entry.get("key")

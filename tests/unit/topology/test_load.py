@@ -210,6 +210,7 @@ TABLE = SHARDS + "[tables.T]\n"
         (TABLE + 'strategy = "hash"\nkey = "a"\nbuckets = { asia = 7 }', "is not text as `0-255, 300`"),
         (TABLE + 'strategy = "hash"\nkey = "a"\nbuckets = { asia = "0-7" }', "1016 of 1024 buckets have no shard"),
         (TABLE + 'strategy = "directory"\nkey = "a"\ntable = "t"', "needs `on`"),
+        (TABLE + 'strategy = "follow"\nparent = "p"\nidentity = "local"', "`tables.T.identity` is `local`, not one of"),
         (TABLE + 'strategy = "reference"\nshards = "asia"', "`tables.T.shards` is not a list of shards"),
     ],
 )
