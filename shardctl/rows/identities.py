@@ -6,7 +6,7 @@ import datetime
 import decimal
 import enum
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import Column, Table
@@ -54,7 +54,34 @@ def read_identities(target: Target, words: Sequence[str]) -> list[Identity]:
             hint=f"give {len(columns)} values for each row",
         )
     groups = [words[start : start + len(columns)] for start in range(0, len(words), len(columns))]
-    return [tuple(read_value(column, word) for column, word in zip(columns, group, strict=True)) for group in groups]
+    return [read_identity(target, group) for group in groups]
+
+
+def read_identity(target: Target, words: Sequence[str]) -> Identity:
+    """Read one primary key, whose columns are all given.
+
+    Raises:
+        ConfigError: A word is not of its column's type.
+    """
+    return tuple(read_value(column, word) for column, word in zip(key_columns(target), words, strict=True))
+
+
+def key_names(target: Target) -> list[tuple[str, ...]]:
+    """Return the names of each column of the primary key: the attribute's, and the column's."""
+    columns = key_columns(target)
+    if isinstance(target, Table):
+        return [(column.name,) for column in columns]
+    return [tuple(dict.fromkeys((target.get_property_by_column(column).key, column.name))) for column in columns]
+
+
+def once(identities: Iterable[Identity]) -> Iterator[Identity]:
+    """Yield primary keys, and none of them again."""
+    seen: set[Any] = set()
+    for key in identities:
+        known = key[0] if len(key) == 1 else key  # which takes less memory
+        if known not in seen:
+            seen.add(known)
+            yield key
 
 
 def read_conditions(target: Target, words: Sequence[str]) -> dict[str, Any]:
@@ -86,7 +113,7 @@ def read_value(column: Column[Any], text: str) -> Any:
     if type_ is None:
         return text
     try:
-        return _reader(type_)(text)
+        return _reader(type_)(text if issubclass(type_, str) else text.strip())
     except (ValueError, decimal.InvalidOperation, KeyError):
         raise ConfigError(f"`{text}` is not {_article(type_)} {type_.__name__}, as {column.name} is") from None
 

@@ -1,0 +1,1 @@
+"""What is where it should not be: checks that only read, and what they find."""

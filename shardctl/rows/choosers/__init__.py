@@ -1,0 +1,1 @@
+"""Property checks of an application's choosers: on generated objects, and on rows that are stored."""
