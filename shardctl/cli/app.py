@@ -8,7 +8,7 @@ import typer
 
 from shardctl import __version__
 from shardctl.cli.boundary import Boundary
-from shardctl.cli.lazy import Group
+from shardctl.cli.lazy import Group, OptionalValues
 
 EPILOG = "Exit codes: 0 done, 1 findings, 2 usage, 3 failed, 4 partial, 5 refused, 6 locked, 70 a bug, 130 interrupted."
 
@@ -26,8 +26,12 @@ class Root(Boundary, Group):
         "explain": "shardctl.cli.explain:explain",
         "exec": "shardctl.cli.exec:exec_",
         "locate": "shardctl.cli.locate:locate",
+        "choosers": "shardctl.cli.choosers.group:group",
+        "audit": "shardctl.cli.audit:audit",
+        "stats": "shardctl.cli.stats:stats",
         "shards": "shardctl.cli.shards:shards",
     }
+    classes: ClassVar = {"stats": OptionalValues, "status": OptionalValues}
 
 
 app = typer.Typer(

@@ -19,7 +19,7 @@ from typing import Any
 
 from shardctl.cli import output
 from shardctl.cli.options import RowFormat
-from shardctl.cli.output import Row
+from shardctl.cli.pieces import Row
 from shardctl.cli.values import to_json, unique
 from shardctl.errors import ConfigError, ShardctlError
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,6 +12,7 @@ from shardctl.cli.failures import raise_failures
 from shardctl.cli.output import Format
 from shardctl.cli.progress import collect
 from shardctl.cli.project import open_fleet, select, without_offline
+from shardctl.cli.recorded import is_whole, keep
 from shardctl.errors import ConfigError, ExitCode, Refused, UnknownName
 from shardctl.schema.catalogue import KINDS
 
@@ -76,7 +78,15 @@ def drift(
         output.emit(COLUMNS, [_row(group, format_) for group in found.groups], format_)
     failed = {outcome.shard_id: outcome for outcome in found.failed}
     raise_failures([failed.get(outcome.shard_id, outcome) for outcome in read], done="compared", is_read=True)
+    if not ignore and against is None and found.compared and is_whole(fleet, asked):
+        _keep(fleet, found)
     _conclude(found)
+
+
+def _keep(fleet: Fleet, found: Drift) -> None:
+    """Keep how many findings there are of each kind of object, for `shardctl status`."""
+    findings = Counter(group.finding.object.kind for group in found.groups)
+    keep(fleet, "drift", {"findings": findings, "looked_at": list(found.compared)})
 
 
 def _with_reference(fleet: Fleet, selected: list[LiveShard], against: str | None) -> list[LiveShard]:

@@ -68,7 +68,7 @@ def _readable(findings: Sequence[Finding]) -> str:
         place = "" if finding.line is None else f"line {finding.line}: "
         lines.append(f"  {place}{finding.severity.value} {finding.code} on {where}")
         lines += [f"    {finding.why}", f"    safer: {finding.safer}"]
-    return _wrapped(lines)
+    return wrapped(lines)
 
 
 def _github(finding: Finding) -> str:
@@ -107,7 +107,7 @@ def _sarif(findings: Sequence[Finding]) -> dict[str, object]:
     return {"$schema": schema, "version": "2.1.0", "runs": [{"tool": {"driver": driver}, "results": results}]}
 
 
-def _wrapped(lines: Sequence[str]) -> str:
+def wrapped(lines: Sequence[str]) -> str:
     """Break lines at the width of a terminal, with their indentation; a pipe gets them whole."""
     if output.is_terminal():
         width = shutil.get_terminal_size().columns

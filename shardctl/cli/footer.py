@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from shardctl.cli.amounts import size_text
+
 if TYPE_CHECKING:
     from shardctl.query import QueryResult, QueryRows
     from shardctl.query.asked import Asked
@@ -15,15 +17,7 @@ def footer(result: QueryResult | QueryRows, count: int, seconds: float, asked: A
     shards = f"{len(result.shard_ids)} shard{'' if len(result.shard_ids) == 1 else 's'}"
     if result.plan.pruned is not None:
         shards = f"{len(result.shard_ids)} of {result.plan.pruned.candidates} shards, by the sharding key,"
-    received = "" if asked.all_received is None else f"{_bytes(asked.all_received)} received, "
-    text = f"{rows} from {shards} in {seconds:.2f} s ({result.plan.reason}); {received}{_bytes(size)} printed"
+    received = "" if asked.all_received is None else f"{size_text(asked.all_received)} received, "
+    text = f"{rows} from {shards} in {seconds:.2f} s ({result.plan.reason}); {received}{size_text(size)} printed"
     slowest = asked.slowest
     return text + (f"; slowest `{slowest[0]}`, {slowest[1]:.2f} s" if slowest and len(result.shard_ids) > 1 else "")
-
-
-def _bytes(size: float) -> str:
-    for unit in ("bytes", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.0f} bytes" if unit == "bytes" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} GB"

@@ -37,6 +37,23 @@ class Command(PlainOptions, TyperCommand):
     """A command."""
 
 
+class OptionalValues(Command):
+    """A command with options that may stand without their number: Typer's options have a value or have none."""
+
+    defaults: ClassVar[Mapping[str, str]] = {"--keys": "10", "--watch": "2"}
+    """By option, the value that it has then."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the arguments, with the values that were left out."""
+        pairs = [
+            [argument, self.defaults[argument]]
+            if argument in self.defaults and not re.fullmatch(r"[0-9.]+", value)
+            else [argument]
+            for argument, value in zip(args, [*args[1:], ""], strict=False)
+        ]
+        return super().parse_args(ctx, [argument for pair in pairs for argument in pair])
+
+
 class Group(PlainOptions, TyperGroup):
     """A group of commands, each imported when it is first looked up."""
 

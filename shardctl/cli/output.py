@@ -5,9 +5,6 @@ Whatever else a run prints (an application that is imported, a migration) is sen
 
 from __future__ import annotations
 
-import csv
-import datetime
-import io
 import json
 import os
 import shutil
@@ -15,21 +12,15 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
-from itertools import chain, islice
 from json.encoder import encode_basestring
 from pathlib import Path
 from typing import Any, TextIO
 
-from shardctl.cli.values import to_json, to_text, unique
+from shardctl.cli.pieces import Row, csv_pieces, in_pieces
+from shardctl.cli.values import to_json, unique
 from shardctl.errors import ConfigError, ShardctlError
 
 JSON_VERSION = 1
-
-_LINES_AT_ONCE = 1_000
-_WRITTEN_AS_IS = frozenset({str, int, float, type(None), datetime.datetime, datetime.date, datetime.time})
-"""Types whose values the csv module writes as `to_text` would."""
-
-Row = Sequence[Any]
 
 
 class Format(StrEnum):
@@ -179,9 +170,19 @@ def into(file: Path | None) -> Iterator[None]:
         partial.unlink(missing_ok=True)
 
 
+def terminal() -> TextIO:
+    """Return standard output, for what is drawn over again."""
+    return _stream()
+
+
 def is_terminal() -> bool:
     """Say whether a person reads standard output."""
     return _stream().isatty()
+
+
+def is_plain() -> bool:
+    """Say whether standard output has ASCII only."""
+    return not _can_write("\u2500\u2026\u2588")
 
 
 def _stream() -> TextIO:
@@ -231,34 +232,17 @@ def emit(
         case Format.NDJSON:
             _write_in_pieces(_ndjson_pieces(columns, rows))
         case Format.CSV:
-            _write_in_pieces(_csv_pieces(columns, rows))
+            _write_in_pieces(csv_pieces(columns, rows))
         case Format.MARKDOWN:
             from shardctl.cli.tables import markdown
 
             write(_as_written(markdown(columns, list(rows), null)))
 
 
-def _csv_pieces(columns: Sequence[str], rows: Iterable[Row]) -> Iterator[str]:
-    from uuid import UUID
-
-    as_is = _WRITTEN_AS_IS | {UUID}
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    for piece in _pieces(chain([columns], rows)):
-        if as_is.issuperset(map(type, chain.from_iterable(piece))):
-            writer.writerows(piece)
-        else:
-            for row in piece:
-                writer.writerow([value if type(value) in as_is else to_text(value) for value in row])
-        yield buffer.getvalue()
-        buffer.seek(0)
-        buffer.truncate()
-
-
 def _ndjson_pieces(columns: Sequence[str], rows: Iterable[Row]) -> Iterator[str]:
     names = unique(columns)
     heads = [f"{', ' if i else ''}{_dumps(name)}: " for i, name in enumerate(names)]
-    for piece in _pieces(rows):
+    for piece in in_pieces(rows):
         text = "".join(
             [f"{{{''.join([head + _json(value) for head, value in zip(heads, row, strict=True)])}}}\n" for row in piece]
         )
@@ -273,11 +257,6 @@ def _json(value: object) -> str:
     if kind is int:
         return str(value)
     return json.dumps(to_json(value), ensure_ascii=False)
-
-
-def _pieces(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    rows = iter(rows)
-    return iter(lambda: list(islice(rows, _LINES_AT_ONCE)), [])
 
 
 def _write_in_pieces(pieces: Iterable[str]) -> None:

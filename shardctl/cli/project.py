@@ -28,6 +28,14 @@ def open_fleet(config: Path | None, app: str | None) -> Fleet:
         return shardctl.open(config, app=app, pooled=False)
 
 
+def cluster_name(fleet: Fleet) -> str:
+    """Return what a fleet is called: by its application, its shard map, or the folder of that."""
+    source = fleet.shard_map.source
+    if source is None:
+        return fleet.shard_map.app or "shards"
+    return source.resolve().parent.name if source.name in ("shardctl.toml", "pyproject.toml") else source.stem
+
+
 def note_broken_models(fleet: Fleet) -> None:
     """Say why class names and joins will not be understood; plain SQL works all the same."""
     if fleet.shard_map.models:

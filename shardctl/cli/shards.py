@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import typer
@@ -15,19 +13,10 @@ from shardctl.errors import ConfigError, ExitCode
 
 if TYPE_CHECKING:
     from shardctl.fleet import Fleet, LiveShard, Outcome
+    from shardctl.fleet.pulse import Pulse
     from shardctl.schema.revisions import Scripts
 
 COLUMNS = ["shard", "engine", "state", "reachable", "latency_ms", "revision", "labels", "url"]
-
-
-@dataclass(frozen=True, slots=True)
-class Pulse:
-    """What a shard that answers says of itself."""
-
-    version: str
-    latency_ms: float
-    """Of one statement, on a connection that is open."""
-    revision: str
 
 
 def shards(
@@ -48,9 +37,7 @@ def shards(
     asked, _ = without_offline(selected)
     scripts = _scripts(fleet)
     with fleet, diagnostics.working(f"asking {len(asked)} shards"):
-        taken = fleet.fan_out(
-            lambda live: take_pulse(live, scripts), asked, timeout_s=timeout or fleet.shard_map.timeout_s
-        )
+        taken = fleet.fan_out(lambda live: _ask(live, scripts), asked, timeout_s=timeout or fleet.shard_map.timeout_s)
         outcomes = {outcome.shard_id: outcome for outcome in taken}
     output.emit(COLUMNS, [_row(live, outcomes.get(live.shard_id)) for live in selected], format_)
     problems = [outcomes[live.shard_id].problem for live in asked if not outcomes[live.shard_id].is_ok]
@@ -76,40 +63,32 @@ def _scripts(fleet: Fleet) -> Scripts | None:
         return None
 
 
-def take_pulse(shard: LiveShard, scripts: Scripts | None) -> Pulse:
-    """Connect to a shard and ask it for a sign of life."""
+def _ask(shard: LiveShard, scripts: Scripts | None) -> tuple[Pulse, str]:
+    """Connect to a shard, and ask it for a sign of life and for its revision."""
+    from shardctl.fleet.pulse import take_pulse
     from shardctl.schema.revisions import DEFAULT_VERSION_TABLE, read_revisions
     from shardctl.schema.run_env import version_table_of
 
     version_table = DEFAULT_VERSION_TABLE if scripts is None else version_table_of(shard, scripts)
     with shard.connect() as connection:
-        started = time.perf_counter()
-        connection.exec_driver_sql("SELECT 1").scalar()
-        latency_ms = (time.perf_counter() - started) * 1000
-        numbers = connection.dialect.server_version_info or ()
-        engine = "mariadb" if getattr(connection.dialect, "is_mariadb", False) else shard.backend.name
-        return Pulse(
-            f"{engine} {'.'.join(str(number) for number in numbers[:3] if isinstance(number, int))}".strip(),
-            round(latency_ms, 1),
-            ", ".join(read_revisions(connection, version_table)),
-        )
+        return take_pulse(connection, shard), ", ".join(read_revisions(connection, version_table))
 
 
-def _row(live: LiveShard, outcome: Outcome[Pulse] | None) -> list[object]:
+def _row(live: LiveShard, outcome: Outcome[tuple[Pulse, str]] | None) -> list[object]:
     labels = ", ".join(f"{key}={value}" for key, value in live.shard.labels.items())
     url = live.shard.safe_url + (f" ({live.shard.schema})" if live.shard.schema else "")
     if outcome is None:
         return [live.shard_id, live.backend.name, live.shard.state.value, "not asked", None, None, labels, url]
     if outcome.value is None:
         return [live.shard_id, live.backend.name, live.shard.state.value, "no", None, None, labels, url]
-    pulse = outcome.value
+    pulse, revision = outcome.value
     return [
         live.shard_id,
-        pulse.version,
+        pulse.engine,
         live.shard.state.value,
         "yes",
         pulse.latency_ms,
-        pulse.revision or None,
+        revision or None,
         labels,
         url,
     ]

@@ -1,31 +1,27 @@
-"""`shardctl status`: where every shard stands, and how the last run on it ended."""
+"""`shardctl status`: one screen of all shards, which a person on call reads first."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from shardctl.cli import diagnostics, options, output
+from shardctl.cli import options, output, standing
 from shardctl.cli.failures import raise_unread
-from shardctl.cli.history import is_running, moment
 from shardctl.cli.output import Format
 from shardctl.cli.progress import collect
-from shardctl.cli.project import open_fleet, select, without_offline
-from shardctl.errors import ShardUnreachable
+from shardctl.cli.project import cluster_name, open_fleet, select, without_offline
+from shardctl.errors import ConfigError
 
 if TYPE_CHECKING:
-    from shardctl.fleet import LiveShard, Outcome
+    from shardctl.cli.status_reading import LastCheck, Seen
+    from shardctl.cli.status_screen import Screen
+    from shardctl.fleet import Fleet, LiveShard, Outcome
     from shardctl.schema.revisions import Scripts
     from shardctl.schema.status import ShardStatus
 
-COLUMNS = ["shard", "revision", "behind", "standing", "last run", "when (UTC)", "note", "by"]
-SUMMARY = ["revision", "standing", "behind", "shards", "names"]
-OBJECT = ["shard", "state", "revisions", "standing", "behind", "pending", "last_run", "half_applied", "error"]
-
-MOST_ROWS = 40
-"""More shards than this are summed up, unless each is asked for."""
+MEASURED = ["engine", "latency_ms", "rows", "rows_are", "bytes", "bytes_are", "skew"]
 
 
 def status(
@@ -35,7 +31,13 @@ def status(
     summary: Annotated[
         bool | None,
         typer.Option(
-            "--summary/--no-summary", help=f"One line for each revision; the default above {MOST_ROWS} shards."
+            "--summary/--no-summary", help=f"One line for each revision; the default above {standing.MOST_ROWS} shards."
+        ),
+    ] = None,
+    watch: Annotated[
+        float | None,
+        typer.Option(
+            "--watch", metavar="[SECONDS]", min=0.1, max=86_400, help="Ask again and again, until ^C; every 2 seconds."
         ),
     ] = None,
     timeout: options.Timeout = None,
@@ -43,169 +45,145 @@ def status(
     config: options.Config = None,
     app: options.App = None,
 ) -> None:
-    """Show where each shard stands, and how its last run ended.
+    """Show all shards on one screen: who is up, where, and how full.
 
-    It works while a run is at work. A shard that does not answer is a row of its own; exit code 4 then, or 3 if none
-    answers.
+    Shards, sizes and last runs are asked for now; what checks found was recorded by them, and has its age. Rows with ~
+    are the engine's estimate. A shard that does not answer is a row of its own; exit code 4 then, or 3 if none answers.
     """
+    if watch is not None and (format_ is not Format.TABLE or not output.is_terminal()):
+        raise ConfigError("`--watch` draws on a terminal, and only there", hint="`watch shardctl status`, or a loop")
     fleet = open_fleet(config, app)
     selected = select(fleet, shards=shard, labels=label, exclude=exclude)
     asked, _ = without_offline(selected)
-    from shardctl.schema.revisions import load_scripts
-    from shardctl.schema.status import read_status
+    from shardctl.cli.status_reading import last_checks, not_counted, read_seen
 
-    scripts = load_scripts(fleet.shard_map.migrations, where=fleet.shard_map.where)
+    scripts = _scripts(fleet)
+    without = not_counted(fleet)
+    if watch is not None:
+        from shardctl.cli.status_watch import watch_shards
+
+        watch_shards(fleet, selected, scripts, without, every_s=watch, timeout_s=timeout)
+        return
     with fleet:
-        found = collect(read_status(fleet, asked, scripts, timeout_s=timeout), asked, doing="asking")
-    is_short = len(selected) > MOST_ROWS if summary is None else summary
-    if format_ in (Format.JSON, Format.NDJSON):
-        _emit_objects(selected, found, scripts, format_)
-    elif is_short:
-        output.emit(SUMMARY, _summary(selected, found), format_)
-        _say_exceptions(found)
-    else:
-        by_shard = {outcome.shard_id: outcome for outcome in found}
-        output.emit(COLUMNS, [_row(live, by_shard.get(live.shard_id)) for live in selected], format_)
-    if format_ is Format.TABLE:
-        _say_half_applied(found)
-        _say_skew(found, scripts)
+        found = collect(read_seen(fleet, asked, scripts, timeout_s=timeout), asked, doing="asking")
+    screen = screen_of(fleet, selected, found, scripts, without, last_checks(fleet))
+    is_short = len(selected) > standing.MOST_ROWS if summary is None else summary
+    show(screen, found, scripts, format_, is_short=is_short)
     raise_unread(found)
 
 
-def _row(live: LiveShard, outcome: Outcome[ShardStatus] | None) -> list[object]:
-    if outcome is None:
-        return [live.shard_id, None, None, "not asked: offline", None, None, None, None]
-    if outcome.value is None:
-        return [live.shard_id, None, None, _trouble(outcome), None, None, outcome.problem.partition(": ")[2], None]
-    from shardctl.schema.status import behind_of
+def screen_of(
+    fleet: Fleet,
+    selected: Sequence[LiveShard],
+    found: Sequence[Outcome[Seen]],
+    scripts: Scripts | None,
+    without: frozenset[str],
+    checks: Mapping[str, LastCheck | None],
+) -> Screen:
+    """Put together what is shown."""
+    from shardctl.cli.status_reading import rows_of
+    from shardctl.cli.status_screen import Screen
 
-    revision, last = outcome.value.revision, outcome.value.last
-    return [
-        live.shard_id,
-        str(revision) or None,
-        behind_of(revision),
-        "half-applied" if outcome.value.left else revision.standing.value,
-        f"{last.direction} {last.revision} {last.outcome}" if last else None,
-        moment(last) if last else None,
-        _note(outcome.value),
-        last.who if last else None,
-    ]
-
-
-def _trouble(outcome: Outcome[ShardStatus]) -> str:
-    return "unreachable" if isinstance(outcome.error, ShardUnreachable) else "unreadable"
+    rows = {}
+    for outcome in found:
+        if outcome.value is not None:
+            number, known = rows_of(outcome.value, without)
+            rows[outcome.shard_id] = (number, known.value)
+    heads = list(scripts.heads) if scripts is not None else None
+    by_shard = {outcome.shard_id: outcome for outcome in found}
+    return Screen(cluster_name(fleet), heads, selected, by_shard, rows, checks)
 
 
-def _note(found: ShardStatus) -> str | None:
-    last = found.last
-    if last is None:
-        return found.problem or None
-    return f"process {last.pid}" if is_running(last) else last.error
+def show(
+    screen: Screen, found: Sequence[Outcome[Seen]], scripts: Scripts | None, format_: Format, *, is_short: bool
+) -> None:
+    """Print the screen, or what it shows for machines."""
+    from shardctl.cli.status_screen import check_lines, draw, head_line
+
+    standings = [_standing(outcome) for outcome in found]
+    if format_ in (Format.JSON, Format.NDJSON):
+        _emit_objects(screen, standings, scripts, format_)
+        return
+    if is_short and scripts is not None:
+        rows = standing.summary(screen.shards, standings)
+        if format_ is Format.TABLE:
+            output.write_drawn(lambda _, is_plain: head_line(screen, is_plain=is_plain) + "\n")
+        output.emit(standing.SUMMARY, rows, format_)
+        if format_ is Format.TABLE:
+            output.write("\n" + check_lines(screen))
+        standing.say_exceptions(standings)
+    elif format_ is Format.TABLE:
+        output.write_drawn(lambda stream, is_plain: draw(screen, stream, is_plain=is_plain))
+    else:
+        _emit_rows(screen, standings, format_)
+    if format_ is Format.TABLE and scripts is not None:
+        standing.say_half_applied(standings)
+        standing.say_skew(standings, scripts)
+
+
+def _scripts(fleet: Fleet) -> Scripts | None:
+    """Return the project's migrations, if it has any."""
+    from shardctl.schema.revisions import load_scripts
+
+    if fleet.shard_map.migrations is None:
+        return None
+    return load_scripts(fleet.shard_map.migrations, where=fleet.shard_map.where)
+
+
+def _standing(outcome: Outcome[Seen]) -> Outcome[ShardStatus]:
+    from shardctl.fleet import Outcome as Made
+
+    return Made(outcome.shard, outcome.seconds, outcome.value.status if outcome.value else None, outcome.error)
 
 
 def _emit_objects(
-    selected: list[LiveShard], found: list[Outcome[ShardStatus]], scripts: Scripts, format_: Format
+    screen: Screen, standings: Sequence[Outcome[ShardStatus]], scripts: Scripts | None, format_: Format
 ) -> None:
     from shardctl.schema.revisions import messages_of
-    from shardctl.schema.status import levels
 
-    messages = messages_of(scripts)
-    by_shard = {outcome.shard_id: outcome for outcome in found}
-    rows = [_object(live, by_shard.get(live.shard_id), messages) for live in selected]
-    skew = [
-        {
-            "revisions": level.revisions,
-            "standing": level.standing.value,
-            "behind": level.behind,
-            "shards": level.shard_ids,
-        }
-        for level in levels(found)
+    messages = messages_of(scripts) if scripts is not None else {}
+    by_shard = {outcome.shard_id: outcome for outcome in standings}
+    rows = [
+        [*standing.object_of(live, by_shard.get(live.shard_id), messages), *_measured(screen, live)]
+        for live in screen.shards
     ]
-    output.emit(OBJECT, rows, format_, extra={"heads": list(scripts.heads), "levels": skew})
+    extra = {
+        **(standing.heads_and_levels(standings, scripts) if scripts is not None else {"heads": [], "levels": []}),
+        "cluster": screen.name,
+        "problems": screen.problems,
+        "checks": {check: _check(last) for check, last in screen.checks.items()},
+    }
+    output.emit([*standing.OBJECT, *MEASURED], rows, format_, extra=extra)
 
 
-def _object(live: LiveShard, outcome: Outcome[ShardStatus] | None, messages: dict[str, str]) -> list[object]:
-    from shardctl.schema.status import behind_of
+def _emit_rows(screen: Screen, standings: Sequence[Outcome[ShardStatus]], format_: Format) -> None:
+    by_shard = {outcome.shard_id: outcome for outcome in standings}
+    rows = [
+        [*standing.row_of(live, by_shard.get(live.shard_id)), live.shard.state.value, *_measured(screen, live)]
+        for live in screen.shards
+    ]
+    output.emit([*standing.COLUMNS, "state", *MEASURED], rows, format_)
 
+
+def _measured(screen: Screen, live: LiveShard) -> list[object]:
+    outcome = screen.found.get(live.shard_id)
     if outcome is None or outcome.value is None:
-        standing = _trouble(outcome) if outcome else "not asked"
-        error = outcome.error.message if outcome and outcome.error else None
-        return [live.shard_id, live.shard.state.value, None, standing, None, None, None, None, error]
-    revision = outcome.value.revision
+        return [live.backend.name, *[None] * (len(MEASURED) - 1)]
+    rows, known = screen.rows[live.shard_id]
+    skew = screen.skew(live.shard_id)
+    size, pulse = outcome.value.size, outcome.value.pulse
     return [
-        live.shard_id,
-        live.shard.state.value,
-        list(revision.revisions),
-        revision.standing.value,
-        behind_of(revision),
-        [{"revision": name, "message": messages[name]} for name in revision.pending] if behind_of(revision) else [],
-        asdict(outcome.value.last) if outcome.value.last else None,
-        asdict(outcome.value.left) if outcome.value.left else None,
-        outcome.value.problem or None,
+        pulse.engine,
+        pulse.latency_ms,
+        rows,
+        known if rows is not None else "unknown",
+        size.bytes if size else None,
+        size.bytes_are if size and size.bytes is not None else "unknown",
+        None if skew is None else round(skew, 6),
     ]
 
 
-def _summary(selected: list[LiveShard], found: list[Outcome[ShardStatus]]) -> list[list[object]]:
-    from shardctl.schema.status import levels
-
-    rows: list[list[object]] = [
-        [
-            ", ".join(level.revisions) or None,
-            level.standing.value,
-            level.behind,
-            len(level.shard_ids),
-            diagnostics.listed(level.shard_ids),
-        ]
-        for level in levels(found)
-    ]
-    others: dict[str, list[str]] = {}
-    by_shard = {outcome.shard_id: outcome for outcome in found}
-    for live in selected:
-        outcome = by_shard.get(live.shard_id)
-        if outcome is None or outcome.value is None:
-            others.setdefault(_trouble(outcome) if outcome else "offline", []).append(live.shard_id)
-    return rows + [[None, name, None, len(ids), diagnostics.listed(ids)] for name, ids in others.items()]
-
-
-def _say_exceptions(found: list[Outcome[ShardStatus]]) -> None:
-    """Say which last runs did not end well, or have not ended."""
-    for outcome in found:
-        last = outcome.value.last if outcome.value else None
-        if outcome.value is not None and outcome.value.problem:
-            diagnostics.say(f"{outcome.shard_id}: {outcome.value.problem}")
-        if last is not None and last.outcome != "done":
-            text = f"{last.direction} {last.revision} {last.outcome}"
-            by = (
-                f"since {moment(last)} by {last.who}, process {last.pid}"
-                if is_running(last)
-                else f"{moment(last)} by {last.who}"
-            )
-            diagnostics.say(f"{outcome.shard_id}: {text} {by}" + (f": {last.error}" if last.error else ""))
-
-
-def _say_half_applied(found: list[Outcome[ShardStatus]]) -> None:
-    """Say which revisions were left in the middle, and how they go on."""
-    for outcome in found:
-        left = outcome.value.left if outcome.value else None
-        if left is not None:
-            command = "migrate" if left.direction == "upgrade" else "migrate downgrade TARGET"
-            goes_on = "goes on behind it" if left.is_done else "goes on with it, if it can be done again"
-            diagnostics.say(f"{outcome.shard_id}: {left}; `shardctl {command} --shard {outcome.shard_id}` {goes_on}")
-
-
-def _say_skew(found: list[Outcome[ShardStatus]], scripts: Scripts) -> None:
-    from shardctl.schema.revisions import messages_of
-    from shardctl.schema.status import levels, pending_on
-
-    places = levels(found)
-    if len(places) > 1:
-        names = [f"at {', '.join(level.revisions)}" if level.revisions else level.standing.value for level in places]
-        parts = [f"{len(level.shard_ids)} {name}" for level, name in zip(places, names, strict=True)]
-        diagnostics.say(f"skew: {', '.join(parts)}")
-    pending = pending_on(found)
-    if pending:
-        diagnostics.say("pending:")
-    messages = messages_of(scripts)
-    for revision, shard_ids in pending.items():
-        where = "all" if len(shard_ids) == len(found) else diagnostics.listed(shard_ids)
-        diagnostics.say("  " + f"{revision} {messages[revision]}".rstrip(" .") + f" ({where})")
+def _check(last: LastCheck | None) -> dict[str, Any] | None:
+    if last is None:
+        return None
+    return {"when": last.when.isoformat(), "findings": dict(last.findings), "count": last.count}

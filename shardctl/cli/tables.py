@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import decimal
 import io
-from collections.abc import Sequence
-from typing import Literal, TextIO
+from collections.abc import Collection, Sequence
+from typing import Any, Literal, TextIO
 
-from shardctl.cli.output import Row
+from shardctl.cli.pieces import Row
 from shardctl.cli.values import printable, to_text
 
 _GAP = 3  # between two columns
@@ -106,6 +106,22 @@ def fitted(widths: Sequence[int], room: int) -> list[int]:
     while most > 1 and sum(cut(most)) > free():
         most = min(most - 1, max(free(), 1))
     return cut(most)
+
+
+def right_aligned(columns: list[str], rows: Sequence[list[Any]], numbers: Collection[str]) -> None:
+    """Pad text that stands for numbers, so that it ends where its column does.
+
+    Args:
+        columns: Their names, which are padded too.
+        rows: The values: text or None.
+        numbers: The names of columns whose text stands for numbers.
+    """
+    for index, column in enumerate(columns):
+        if column in numbers:
+            width = max([len(column), *(len(row[index] or "") for row in rows)])
+            columns[index] = column.rjust(width)
+            for row in rows:
+                row[index] = (row[index] or "").rjust(width)
 
 
 def markdown(columns: Sequence[str], rows: Sequence[Row], null: str) -> str:

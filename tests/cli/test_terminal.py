@@ -8,11 +8,12 @@ import pty
 import re
 import select
 import signal
+import socket
 import struct
 import subprocess
 import termios
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -42,7 +43,7 @@ def at_terminal(
     *arguments: str,
     answer: str = "",
     columns: int = 100,
-    steps: Sequence[tuple[str, str]] = (),
+    steps: Sequence[tuple[str, str | Callable[[], object]]] = (),
 ) -> tuple[str, int]:
     """Run the command line on a terminal of its own; return what it shows, without its colors, and the exit code.
 
@@ -51,8 +52,8 @@ def at_terminal(
         arguments: Of the command line.
         answer: What is typed at the question.
         columns: The terminal's width.
-        steps: What has to be shown next, as a regular expression, and what is typed then. What a prompt is to read has
-            to be typed after it is shown: until then the terminal is not the prompt's.
+        steps: What has to be shown next, as a regular expression, and what is typed then, or called. What a prompt is
+            to read has to be typed after it is shown: until then the terminal is not the prompt's.
     """
     waiting = [*steps, (r"\[y/N\]", answer)] if answer else list(steps)
     seen = 0
@@ -77,7 +78,11 @@ def at_terminal(
                 break
         if waiting and re.search(waiting[0][0].encode(), shown[seen:], re.DOTALL):
             seen = len(shown)
-            os.write(leader, waiting.pop(0)[1].encode())
+            then = waiting.pop(0)[1]
+            if isinstance(then, str):
+                os.write(leader, then.encode())
+            else:
+                then()
     os.close(leader)
     code = process.wait(timeout=10)
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode()).replace("\r\n", "\n")
@@ -337,3 +342,61 @@ def test_a_reader_that_leaves_while_data_comes(filled: Workspace) -> None:
     assert process.stderr.read() == b""
     process.stderr.close()
     assert process.wait(timeout=30) == 0
+
+
+def test_watching_says_how_old_each_state_is_and_ends_at_control_c(filled: Workspace) -> None:
+    asia, away = filled.folder / "asia.db", filled.folder / "away.db"
+    text, code = at_terminal(
+        filled,
+        *("status", "--watch", "0.3"),
+        columns=80,
+        steps=[
+            (r"4 shards · head 0002 · no problems.*asia +\d+ s +active", lambda: asia.rename(away)),
+            (r"asia +\d+ s +unreachable .*last answer \d+ s ago", lambda: away.rename(asia)),
+            (r"no problems.*asia +\d+ s +active", "\x03"),
+        ],
+    )
+    assert code == 0
+    assert "interrupted" not in text
+    assert "1 problem: asia unreachable" in text
+    assert "asia: there is no file" in text
+    unreachable = [line for line in text.splitlines() if re.match(r"asia +\d+ s +unreachable", line)]
+    assert unreachable
+    assert not [line for line in unreachable if "0002" in line]
+
+
+@pytest.mark.slow
+def test_watching_a_shard_that_hangs_shows_how_long(filled: Workspace) -> None:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen(64)
+        map_file = filled.folder / "shardctl.toml"
+        url = f"postgresql://app@127.0.0.1:{server.getsockname()[1]}/shop"
+        entry = f'timeout_s = 3\n[shards.mute]\nurl = "{url}"\n'
+        map_file.write_text(entry + map_file.read_text().replace("models =", "#").replace("migrations =", "#"))
+        steps = [
+            (r"mute +active [^\n]*asking", ""),
+            (r"mute +\d+ s +un[a-z]+ .*never answered", ""),
+            (r"asia +[2-9] s +active", "\x03"),
+        ]
+        _, code = at_terminal(filled, "status", "--watch", "0.1", steps=steps)
+    assert code == 0
+
+
+@pytest.mark.parametrize("arguments", [("--watch",), ("--watch", "5"), ("--watch", "5", "--format", "json")])
+def test_watching_needs_a_terminal(filled: Workspace, arguments: tuple[str, ...]) -> None:
+    ended = filled.shardctl(f"status {' '.join(arguments)}")
+    assert (ended.code, ended.stdout) == (2, "")
+    assert "error: `--watch` draws on a terminal" in ended.stderr
+
+
+@pytest.mark.parametrize("columns", [60, 80, 100, 140])
+def test_the_screen_fits_the_terminal(filled: Workspace, columns: int) -> None:
+    text, code = at_terminal(filled, "status", columns=columns)
+    lines = [line for line in text.splitlines() if re.match("shard |north_america |─", line)]
+    assert code == 0
+    assert len(lines) == 3
+    assert all(len(line) <= columns for line in lines)
+    assert all("…" not in line and "..." not in line for line in lines)
+    assert [name for name in ("state", "revision") if name not in lines[0]] == []
+    assert ("engine" in lines[0]) == (columns == 140)

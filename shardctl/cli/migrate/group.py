@@ -31,7 +31,7 @@ class MigrateGroup(Group):
         "downgrade": "shardctl.cli.migrate.downgrade:downgrade",
         "stamp": "shardctl.cli.migrate.stamp:stamp",
         "lint": "shardctl.cli.migrate.lint:lint",
-        "status": "shardctl.cli.status:status",
+        "status": "shardctl.cli.migrate.status:status",
         "check": "shardctl.cli.migrate.check:check",
         "revision": "shardctl.cli.migrate.revision:revision",
         "log": "shardctl.cli.migrate.log:log",

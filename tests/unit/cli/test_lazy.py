@@ -9,7 +9,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from shardctl.cli.lazy import Command
+from shardctl.cli.lazy import Command, OptionalValues
 from shardctl.cli.output import Format
 
 WORDS = [
@@ -66,3 +66,31 @@ def read(cls: type[Any] | None, words: str) -> tuple[int, str]:
 @pytest.mark.parametrize("words", WORDS)
 def test_a_command_reads_its_options_as_typer_does(words: str) -> None:
     assert read(Command, words) == read(None, words)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("", "None ()"),
+        ("--keys", "10 ()"),
+        ("--keys 3", "3 ()"),
+        ("--keys=3", "3 ()"),
+        ("--keys towns", "10 ('towns',)"),
+        ("towns --keys", "10 ('towns',)"),
+        ("--keys 2 towns roads", "2 ('towns', 'roads')"),
+        ("--keys --yes", "10 () True"),
+    ],
+)
+def test_an_option_may_stand_without_its_number(words: str, expected: str) -> None:
+    app = typer.Typer()
+
+    def run(
+        names: Annotated[list[str] | None, typer.Argument()] = None,
+        keys: Annotated[int | None, typer.Option("--keys")] = None,
+        yes: Annotated[bool, typer.Option("--yes")] = False,
+    ) -> None:
+        print(keys, tuple(names or ()), *([True] if yes else []))
+
+    app.command(cls=OptionalValues)(run)
+    done = CliRunner().invoke(app, words.split())
+    assert (done.exit_code, done.output.strip()) == (0, expected)
