@@ -1,4 +1,7 @@
-"""Administer the shards of a SQLAlchemy application: `fleet = shardctl.open("shardctl.toml")`."""
+"""Administer the shards of a SQLAlchemy application: `fleet = shardctl.open("shardctl.toml")`.
+
+PYTEST_DONT_REWRITE: pytest warns of a package with a plugin whose assertions it comes too late to rewrite.
+"""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def choose_for_identity(
 
 def choose_for_statement(context: ORMExecuteState) -> Iterable[str]:
     """Say which shards a statement is sent to."""
-    parent = context.lazy_loaded_from
+    parent = context.lazy_loaded_from if context.is_select else None  # an UPDATE has none to ask
     return [parent.identity_token] if parent else CONTINENTS.values()
 
 
