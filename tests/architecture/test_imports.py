@@ -64,7 +64,7 @@ def test_the_import_contracts_are_kept(tmp_path: Path) -> None:
     assert " 0 broken" in done.stdout
 
 
-COMMANDS = ["init", "migrate", "status", "history", "drift", "query", "locate", "shards"]
+COMMANDS = ["init", "migrate", "status", "history", "drift", "query", "locate", "choosers", "audit", "stats", "shards"]
 
 
 @pytest.mark.parametrize(

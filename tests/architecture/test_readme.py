@@ -62,6 +62,7 @@ def is_open(command: str) -> bool:
 def comparable(text: str, workspace: Workspace) -> list[str]:
     """Return lines without what differs from run to run, and without blank ones at both ends."""
     text = re.sub(r" +\d+\.\d+(?=   (?:upgraded|at head|failed)$)", "   #.#", text, flags=re.MULTILINE)
+    text = re.sub(r"^[\w-]+(?= · \d+ shards · )", "NAME", text, flags=re.MULTILINE)  # the folder's name
     return normalised(text.strip("\n"), workspace).splitlines()
 
 

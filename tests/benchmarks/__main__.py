@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from shardctl.cli.output import Format, emit
-from tests.benchmarks import export, migrate, query, tpch
+from tests.benchmarks import audit, export, locate, migrate, query, tpch
 from tests.benchmarks.measure import Row
 from tests.benchmarks.start import start
 
@@ -26,7 +26,9 @@ BENCHMARKS: dict[str, Callable[..., Iterator[Row]]] = {
     **migrate.BENCHMARKS,
     **query.BENCHMARKS,
     **export.BENCHMARKS,
+    **locate.BENCHMARKS,
     **tpch.BENCHMARKS,
+    **audit.BENCHMARKS,
 }
 
 

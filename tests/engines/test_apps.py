@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, create_engine, inspect, make_url, text
@@ -107,8 +108,21 @@ def check_rows(fleet: Fleet) -> None:
             assert set(inspect(connection).get_table_names()) == {"weather_locations", "weather_reports"}
     result = run_query(fleet, "select city from weather_locations order by city", shards=list(fleet.shards.values()))
     assert [row[0] for row in result.rows] == ["Dublin", "London", "Tokyo"]
-    search = locate(fleet, fleet.models.find("Report"), list(fleet.shards.values()), identities=[(1,)])
-    assert [(row.shard_id, row.verdict) for row in search.found] == [("asia", "ok"), ("europe", "ok")]
+    keys: dict[str, Any] = {"identities": [(1,), (2,)], "related": ["location"]}
+    search = locate(fleet, fleet.models.find("Report"), list(fleet.shards.values()), **keys)
+    assert [(row.shard_id, row.verdict, dict(row.related["location"].counts)) for row in search.found] == [
+        ("asia", "ok", {"asia": 1}),
+        ("europe", "ok", {"europe": 1}),
+        ("europe", "ok", {"europe": 1}),
+    ]
+    table = fleet.models.tables["weather_locations"]
+    search = locate(fleet, table, list(fleet.shards.values()), identities=[(1,), (2,), (3,)])
+    assert [(row.primary_key, row.shard_id) for row in search.found] == [
+        ((1,), "asia"),
+        ((1,), "europe"),
+        ((2,), "europe"),
+    ]
+    assert search.missing == [(3,)]
     with pytest.raises(ShardError, match=r"(?i)read.?only"), fleet.shard("asia").connect() as connection:
         connection.execute(text("delete from weather_reports"))
 

@@ -133,6 +133,15 @@ def test_originals_on_files(original):
 
 
 @pytest.mark.slow
+def test_choosers_of_originals_are_clean(original):
+    assert original.run("python example.py").code == 0
+    found = data(original, "choosers lint")
+    assert found["rows"] == []
+    assert found["stored"] == sum(SAVED_ROWS.values()) + 3
+    assert data(original, "choosers lint --no-rows")["rows"] == []
+
+
+@pytest.mark.slow
 def test_query_of_originals_on_files(original):
     assert original.run("python example.py").code == 0
     prefix = "_prefix__" if "_prefix__" in (original.folder / "example.py").read_text() else ""
