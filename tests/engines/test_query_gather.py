@@ -14,7 +14,7 @@ from shardctl.fleet.fleet import Fleet
 from shardctl.fleet.live_shard import LiveShard
 from shardctl.query import plan_for, run_query
 from shardctl.query.pull.places import gathering_place
-from tests.engines.query_data import TABLES, both, rows
+from tests.engines.query_data import TABLES, both, reports, rows
 from tests.fixtures.engines import Databases
 
 WINDOW = "SELECT id, row_number() OVER (ORDER BY id) FROM weather_locations"
@@ -264,6 +264,23 @@ def test_a_name_of_with_may_be_a_tables_too(databases: Databases) -> None:
                 assert "circular reference" in failed.value.facts[0]
         else:
             assert run_query(fleet, sql, shards=shards_of(fleet)).rows == run_query(fleet, sql, shards=[one]).rows
+
+
+def test_rows_expected_of_two_indexes_at_once_are_read(mysql: Databases) -> None:
+    """MariaDB shows them as `60 (20%)`."""
+    sql = "SELECT id, row_number() OVER (ORDER BY id) FROM reports WHERE location_id IN (1, 2) AND rain IN (1, 2)"
+    entries = [{"id": i, "location_id": i % 10, "temperature": None, "rain": i % 100} for i in range(6000)]
+    with both(mysql, {reports: entries}) as (fleet, one):
+        for shard in (*shards_of(fleet), one):
+            with shard.engine.begin() as connection:
+                connection.execute(text("CREATE INDEX by_location ON reports (location_id)"))
+                connection.execute(text("CREATE INDEX by_rain ON reports (rain)"))
+                connection.execute(text("ANALYZE TABLE reports"))
+        with one.connect() as connection:
+            shown = connection.execute(text(f"EXPLAIN {sql}")).mappings().one()["rows"]
+            assert "%" in str(shown) or not connection.dialect.is_mariadb
+
+        assert run_query(fleet, sql, shards=shards_of(fleet)).rows == run_query(fleet, sql, shards=[one]).rows
 
 
 def test_a_view_is_not_taken_for_a_table(databases: Databases) -> None:

@@ -199,9 +199,29 @@ class Writer:
         parts = [part for part in more if part]
         if not self.c.one_in(3):
             parts.append(self.condition(scope, depth))
+        if depth and self.c.one_in(5):
+            parts.append(self.beside(scope))
+        if depth and self.c.one_in(6):  # so that all of its rows are brought, also those that another mention needs not
+            table = self.c.pick([table for relation in scope.visible().values() for table in relation.tables])
+            parts.append(f"(SELECT count(*) FROM {table.name}) >= 0")
         if len(parts) == 2 and self.c.one_in(2):
             parts.reverse()
         return f" WHERE {' AND '.join(parts)}" if parts else ""
+
+    def beside(self, scope: Scope) -> str:
+        """Draw a condition that a shard can answer for its own rows: what lives with a row is there, or is not."""
+        alias, relation = self.c.pick(list(scope.inside.items()))
+        other = self.table(relation.tables[0])
+        name = self.alias([alias], [])
+        pairs = self.pairs((name, other), (alias, relation))
+        inner = Scope({name: other}, scope)
+        tie = " AND ".join(f"{a} = {b}" for a, b in pairs) or self.simple(inner)
+        rest = f"FROM {other.text} {name} WHERE {tie}{f' AND {self.simple(inner)}' if self.c.one_in(2) else ''}"
+        if pairs and self.c.one_in(4):
+            return f"{pairs[0][1]} {self.c.pick(['IN', 'NOT IN'])} (SELECT {pairs[0][0]} {rest})"
+        if self.c.one_in(4):
+            return f"(SELECT count(*) {rest}) {self.c.pick(['=', '<=', '>'])} {self.c.number(0, 2)}"
+        return f"{self.c.pick(['NOT ', 'NOT ', ''])}EXISTS (SELECT 1 {rest})"
 
     def tie(self, inner: tuple[str, Relation], outer: tuple[str, Relation], scope: Scope) -> str:
         """Draw what ties two relations' rows: by what they live together by, or almost."""

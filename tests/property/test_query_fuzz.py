@@ -102,13 +102,13 @@ def sort_key(row: tuple[Any, ...], drawn: Drawn) -> tuple[Any, ...]:
     return tuple(row[number] for number in drawn.order or ())
 
 
-def run_fleets(engine: str, folder: Path, fleets: int, statements: int) -> Counter[str]:
-    """Draw fleets, and on each of them statements; return how these were answered."""
+def run_fleets(engine: str, folder: Path, fleets: int, statements: int, *, part: int = 0) -> Counter[str]:
+    """Draw fleets, others for each part, and on each of them statements; return how these were answered."""
     counts: Counter[str] = Counter()
     databases = Databases(engine, folder)
     made = 0
 
-    @seed(SEED)
+    @seed(SEED + part)
     @settings(max_examples=max(1, round(fleets * SCALE)), phases=[Phase.generate], **QUIETLY)
     @given(schema=schemas(engine))
     def on_fleets(schema: RandomSchema) -> None:
@@ -155,18 +155,21 @@ def check(engine: str, counts: Counter[str]) -> None:
     assert counts["failed on one database too"] * 10 < counts.total(), counts
 
 
-def test_random_statements_on_random_sqlite_shards(tmp_path: Path) -> None:
-    check("sqlite", run_fleets("sqlite", tmp_path, 8, 15))
+@pytest.mark.parametrize("part", range(2))
+def test_random_statements_on_random_sqlite_shards(tmp_path: Path, part: int) -> None:
+    check("sqlite", run_fleets("sqlite", tmp_path, 10, 15, part=part))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("engine", "fleets", "statements"), [("sqlite", 85, 70), ("postgresql", 8, 70), ("mysql", 5, 70)]
+    ("engine", "fleets", "part"),
+    [*(("sqlite", 30, part) for part in range(4)), ("postgresql", 12, 0), ("mysql", 11, 0)],
 )
-def test_many_random_statements_on_random_shards(tmp_path: Path, engine: str, fleets: int, statements: int) -> None:
+def test_many_random_statements_on_random_shards(tmp_path: Path, engine: str, fleets: int, part: int) -> None:
+    """10,010 of them."""
     if engine != "sqlite":
         server_url(engine)  # skips without one
-    check(engine, run_fleets(engine, tmp_path, fleets, statements))
+    check(engine, run_fleets(engine, tmp_path, fleets, 70, part=part))
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from shardctl.errors import QueryRefused, ShardError
 from shardctl.fleet.live_shard import driver_line
 from shardctl.fleet.quoting import quoted_name
+from shardctl.query.engines.mysql import planned_rows
 from shardctl.query.engines.values import driver_errors, run_as_written
 from shardctl.query.gatherers.shapes import ColumnShape, TableShape
 from shardctl.query.parameters import for_driver
@@ -104,11 +105,7 @@ class MySQL:
         return Probe("SELECT routine_name FROM information_schema.routines WHERE routine_schema = database()", read)
 
     def estimate(self, sql: str) -> Probe:
-        return Probe(run=lambda connection: self._estimate(connection, sql))
-
-    def _estimate(self, connection: Connection, sql: str) -> int:
-        row = run_as_written(connection, f"EXPLAIN {sql}").mappings().first()
-        return int(row["rows"] or 0) if row is not None and "rows" in row else 0
+        return Probe(run=lambda connection: next(iter(planned_rows(connection, sql)), 0))
 
     @contextmanager
     def batches(self, connection: Connection, sql: str) -> Iterator[Iterator[tuple[int, Any]]]:
