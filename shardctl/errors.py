@@ -64,7 +64,13 @@ class UnknownName(ConfigError):
 
 
 class QueryRefused(ShardctlError):
-    """A statement whose answer over several shards would be wrong, or that cannot be read."""
+    """A statement whose answer over several shards might be wrong."""
+
+    exit_code = ExitCode.REFUSED
+
+
+class UnreadableStatement(QueryRefused):
+    """A statement that is none in the dialect that it should be in."""
 
     exit_code = ExitCode.USAGE
 

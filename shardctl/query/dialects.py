@@ -9,7 +9,7 @@ from sqlglot import exp, parse
 from sqlglot.dialects.dialect import Dialect
 from sqlglot.errors import ErrorLevel, SqlglotError
 
-from shardctl.errors import ConfigError, QueryRefused, nearest_name
+from shardctl.errors import ConfigError, QueryRefused, UnreadableStatement, nearest_name
 from shardctl.query.parse import DIALECTS
 from shardctl.query.refusals import REFUSALS
 
@@ -100,7 +100,7 @@ def rewritten(sql: str, dialect: str, engine: str) -> str:
     try:
         trees = [tree for tree in parse(sql, read=dialect) if tree is not None]
     except SqlglotError as error:
-        raise QueryRefused(
+        raise UnreadableStatement(
             f"the statement cannot be read as `{dialect}`", facts=[str(error).splitlines()[0]]
         ) from error
     if len(trees) != 1:

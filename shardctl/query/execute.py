@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sqlglot import Dialect
 from sqlglot.errors import SqlglotError
 
-from shardctl.errors import QueryRefused, ShardctlError, ShardError
+from shardctl.errors import ConfigError, ShardctlError, ShardError
 from shardctl.fleet.fan_out import MAX_JOBS
 from shardctl.query.engines.values import run_as_written
 from shardctl.query.parameters import bound
@@ -52,7 +52,7 @@ def check_one_statement(sql: str, engines: Sequence[str]) -> None:
     """Refuse several statements where a driver would run them: the second would be outside what the first is in.
 
     Raises:
-        QueryRefused: There are several.
+        ConfigError: There are several.
     """
     if "postgresql" not in engines:
         return  # the others' drivers take one
@@ -63,7 +63,7 @@ def check_one_statement(sql: str, engines: Sequence[str]) -> None:
     while kinds and kinds[-1] == "SEMICOLON":
         kinds.pop()
     if "SEMICOLON" in kinds:
-        raise QueryRefused("`exec` takes one statement", hint="run them one after another")
+        raise ConfigError("`exec` takes one statement", hint="run them one after another")
 
 
 def execute(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from sqlglot import exp
 
-from shardctl.errors import ConfigError, QueryRefused, UnknownName
+from shardctl.errors import ConfigError, QueryRefused, UnknownName, UnreadableStatement
 from shardctl.fleet.quoting import quoted_name
 from shardctl.query.parse import Statement, parse, refuse
 
@@ -123,9 +123,13 @@ def class_statement(
     tree = parse(sql, engine).tree
     found = {key.rstrip("_") for key, value in tree.args.items() if value}
     if not isinstance(tree, exp.Select) or found != expected:
-        refuse("`--where` takes one condition and `--order-by` a list of columns", where or order_by)
+        refuse(
+            "`--where` takes one condition and `--order-by` a list of columns",
+            where or order_by,
+            kind=UnreadableStatement,
+        )
     if where is not None and not isinstance(tree.args["where"].this, exp.Paren):
-        refuse("`--where` takes one condition", where)
+        refuse("`--where` takes one condition", where, kind=UnreadableStatement)
     return sql
 
 
@@ -136,13 +140,13 @@ def _check_fragment(text: str, engine: str, option: str) -> None:
     try:
         tokens = parse(f"SELECT 1 {clause}\n{text}\n", engine).tokens
     except QueryRefused:
-        refuse(f"`{option}` cannot be read", text)
+        refuse(f"`{option}` cannot be read", text, kind=UnreadableStatement)
     for token in tokens:
         depth += {"L_PAREN": 1, "R_PAREN": -1}.get(token.kind, 0)
         if depth < 0 or token.kind == "SEMICOLON":
-            refuse(f"`{option}` is more than one expression", text)
+            refuse(f"`{option}` is more than one expression", text, kind=UnreadableStatement)
     if depth:
-        refuse(f"`{option}` has an open bracket", text)
+        refuse(f"`{option}` has an open bracket", text, kind=UnreadableStatement)
 
 
 def _table_and_columns(models: Models | None, name: str) -> tuple[str, Iterable[str]]:

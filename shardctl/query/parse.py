@@ -18,7 +18,7 @@ from sqlglot import parse as parse_all
 from sqlglot.dialects.dialect import Dialect
 from sqlglot.errors import ErrorLevel, SqlglotError
 
-from shardctl.errors import QueryRefused
+from shardctl.errors import QueryRefused, UnreadableStatement
 from shardctl.query.ctes import is_table
 from shardctl.query.refusals import REFUSALS
 
@@ -31,9 +31,11 @@ _WRITING = (exp.Insert, exp.Update, exp.Delete, exp.Merge, exp.Create, exp.Drop,
 Tokens = Sequence[Any]
 
 
-def refuse(reason: str, part: str | None = None, *, hint: str | None = None) -> NoReturn:
+def refuse(
+    reason: str, part: str | None = None, *, hint: str | None = None, kind: type[QueryRefused] = QueryRefused
+) -> NoReturn:
     """Raise QueryRefused with the part of the statement that caused it."""
-    raise QueryRefused(reason, facts=[f"in: {' '.join(part.split())}"] if part else [], hint=hint)
+    raise kind(reason, facts=[f"in: {' '.join(part.split())}"] if part else [], hint=hint)
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,8 @@ def parse(sql: str, engine: str) -> Statement:
     dialect = Dialect.get_or_raise(DIALECTS[engine])
     trees = [tree for tree in _quietly(lambda: parse_all(sql, read=dialect)) if tree is not None]
     if not trees:
-        refuse("there is no statement", hint='for example `shardctl query "SELECT count(*) FROM orders"`')
+        hint = 'for example `shardctl query "SELECT count(*) FROM orders"`'
+        refuse("there is no statement", hint=hint, kind=UnreadableStatement)
     if len(trees) > 1:
         REFUSALS["several"].refuse(None, str(len(trees)))
     tree = trees[0]
@@ -142,9 +145,9 @@ def _quietly(read: Any) -> Any:
         return read()
     except SqlglotError as error:
         lines = [line for line in str(error).splitlines() if line.strip()]
-        raise QueryRefused("the statement cannot be read", facts=_plain(lines[:2])) from error
+        raise UnreadableStatement("the statement cannot be read", facts=_plain(lines[:2])) from error
     except RecursionError as error:
-        raise QueryRefused("the statement cannot be read: it is nested too deeply") from error
+        raise UnreadableStatement("the statement cannot be read: it is nested too deeply") from error
     finally:
         logger.setLevel(level)
 

@@ -28,6 +28,7 @@ SEED = int(os.environ.get("SHARDCTL_TEST_SEED", "0")) or random.SystemRandom().r
 """Repeats a run, with the same numbers of fleets and statements."""
 SCALE = float(os.environ.get("SHARDCTL_TEST_SCALE", "1"))
 """How many times as many statements."""
+_PLAINLY = "semijoin=off,materialization=off,derived_merge=off,in_to_exists=on"
 QUIETLY: dict[str, Any] = {
     "deadline": None,
     "database": None,
@@ -47,18 +48,40 @@ class Oracle:
     def __init__(self, one: LiveShard) -> None:
         self.one = one
 
-    def answer(self, sql: str) -> tuple[list[str], list[tuple[Any, ...]]] | None:
-        """Return columns and rows; None if the database does not understand the statement."""
+    def answer(self, sql: str, *, plainly: bool = False) -> tuple[list[str], list[tuple[Any, ...]]] | None:
+        """Return columns and rows, for MariaDB also without its rewriting; None if it does not understand them."""
         try:
             with self.one.connect(read_only=True) as connection:
+                if plainly:
+                    connection.exec_driver_sql(f"SET SESSION optimizer_switch = '{_PLAINLY}'")
                 result = run_as_written(connection, sql)
                 return list(result.keys()), [tuple(row) for row in result]
         except ShardctlError:
             return None
 
+    def contradicts_itself(self, sql: str) -> bool:
+        """Whether the answer is another one by another way to it, which is the database's own fault.
+
+        MariaDB 10.11: a window function over a WITH of one row, which IN finds, has none.
+        """
+        if self.one.backend.name != "mysql":
+            return False
+        answers = [self.answer(sql), self.answer(sql, plainly=True)]
+        rows = [None if found is None else Counter(normal(found[1], fold=True)) for found in answers]
+        return rows[0] != rows[1]
+
 
 def compare(fleet: Fleet, oracle: Oracle, drawn: Drawn, *, everywhere: bool = False) -> str:
     """Return how a statement was answered, or why it was refused; fail if the answer is wrong."""
+    try:
+        return compare_once(fleet, oracle, drawn, everywhere=everywhere)
+    except AssertionError:
+        if oracle.contradicts_itself(drawn.unlimited or drawn.sql):
+            return "one database contradicts itself"
+        raise
+
+
+def compare_once(fleet: Fleet, oracle: Oracle, drawn: Drawn, *, everywhere: bool) -> str:
     expected = oracle.answer(drawn.sql)
     try:
         found = run_query(fleet, drawn.sql, shards=list(fleet.shards.values()), everywhere=everywhere)
@@ -153,6 +176,7 @@ def check(engine: str, counts: Counter[str]) -> None:
     print(f"\n{engine}: {matched} matched, {sum(refused.values())} refused, 0 wrong of {counts.total()}: {listed}")
     print(f"SHARDCTL_TEST_SEED={SEED}")
     assert counts["failed on one database too"] * 10 < counts.total(), counts
+    assert counts["one database contradicts itself"] * 100 < counts.total(), counts
 
 
 @pytest.mark.parametrize("part", range(2))

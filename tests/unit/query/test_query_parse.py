@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from shardctl.errors import ExitCode, QueryRefused
+from shardctl.errors import ExitCode, QueryRefused, UnreadableStatement
 from shardctl.query.clauses import cut
 from shardctl.query.parse import parse
 
@@ -29,7 +29,9 @@ def test_what_does_not_read_is_refused(sql: str, message: str, fact: str | None)
     with pytest.raises(QueryRefused) as caught:
         parse(sql, "postgresql")
     assert caught.value.message == message
-    assert caught.value.exit_code is ExitCode.USAGE
+    is_unread = isinstance(caught.value, UnreadableStatement)
+    assert is_unread == (message in {"there is no statement", "the statement cannot be read"})
+    assert caught.value.exit_code is (ExitCode.USAGE if is_unread else ExitCode.REFUSED)
     if fact is not None:
         assert caught.value.facts == (fact,)
 
