@@ -10,12 +10,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from shardctl.errors import QueryRefused, ShardError
 from shardctl.fleet.live_shard import driver_line
 from shardctl.fleet.quoting import quoted_name
+from shardctl.query.engines.copying import copied
 from shardctl.query.engines.postgresql import planned_rows
 from shardctl.query.engines.values import driver_errors, run_as_written
 from shardctl.query.gatherers.shapes import ColumnShape, TableShape
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 _BATCH_BYTES = 1 << 20
-_FIRST_ROWS, _MOST_ROWS = 64, 8_192
-"""Of a batch, until it is known how long rows are, and at most."""
 # Of COPY's binary format: its signature, flags and an extension of no length; and what ends it.
 _HEADER, _TRAILER = b"PGCOPY\n\xff\r\n\0" + bytes(8), b"\xff\xff"
 _KINDS = {"v": "view", "m": "materialized view", "f": "foreign table", "S": "sequence", "c": "type", "i": "index"}
@@ -134,8 +132,8 @@ class PostgreSQL:
     @contextmanager
     def batches(self, connection: Connection, sql: str) -> Iterator[Iterator[tuple[int, Any]]]:
         text, values = for_driver(connection, f"COPY ({sql}) TO STDOUT (FORMAT binary)")
-        with driver_errors(connection), _cursor(connection) as cursor, cursor.copy(text, values) as copy:
-            yield _batches(copy)
+        with driver_errors(connection), _cursor(connection) as cursor, cursor.copy(text, values):
+            yield _batches(copied(connection.connection.driver_connection))
 
     def adopt(self, connection: Connection, settings: Mapping[str, str], words: frozenset[str]) -> None:
         # Unqualified names mean temporary tables, or what every PostgreSQL has; never what this database holds.
@@ -191,19 +189,27 @@ class PostgreSQL:
         connection.commit()
 
 
-def _batches(copy: Any) -> Iterator[tuple[int, bytes]]:
-    messages = iter(copy)  # one for each row: "Message Formats" of PostgreSQL's protocol
-    number = _FIRST_ROWS
-    while batch := [*islice(messages, number)]:
-        size = sum(map(len, batch))
-        number = max(1, min(_MOST_ROWS, _BATCH_BYTES * len(batch) // size))
-        if batch[0] == _HEADER:  # or it comes with the first row
-            batch.pop(0)
-        if batch and batch[-1] == _TRAILER:
-            batch.pop()
-        data = b"".join(batch).removeprefix(_HEADER)
-        if data and data != _TRAILER:
-            yield len(batch), b"".join((_HEADER, data, _TRAILER))
+def _batches(messages: Iterator[list[memoryview]]) -> Iterator[tuple[int, bytes]]:
+    """Put rows together: there is one message for each of them ("Message Formats" of PostgreSQL's protocol)."""
+    rows: list[memoryview] = []
+    size = 0
+    for some in messages:
+        rows += some
+        size += sum(map(len, some))
+        if size >= _BATCH_BYTES:
+            yield from _packed(rows)
+            rows, size = [], 0
+    yield from _packed(rows)
+
+
+def _packed(rows: list[memoryview]) -> Iterator[tuple[int, bytes]]:
+    if rows and rows[0] == _HEADER:  # or it comes with the first row
+        rows.pop(0)
+    if rows and rows[-1] == _TRAILER:
+        rows.pop()
+    data = b"".join(rows).removeprefix(_HEADER)
+    if data and data != _TRAILER:
+        yield len(rows), b"".join((_HEADER, data, _TRAILER))
 
 
 @contextmanager

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from io import BytesIO
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from shardctl.errors import QueryRefused, ShardError
 from shardctl.fleet.live_shard import driver_line
+from shardctl.query.engines.copying import copied
 from shardctl.query.here.kinds import Kind, NotListed
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-_ROWS_AT_ONCE = 64
 _BATCH_BYTES = 4 << 20
 _BATCH_ROWS = 20_000
 
@@ -76,10 +75,9 @@ def _copied(
 ) -> Generator[tuple[int, Any], None, None]:
     """Read PostgreSQL's CSV, in which NULL is nothing and text is in quotes where it would look like that."""
     raw: Any = connection.connection.driver_connection
-    with raw.cursor() as cursor, cursor.copy(f"COPY ({sql}) TO STDOUT (FORMAT csv, ENCODING 'UTF8')") as copy:
-        messages = iter(copy)
+    with raw.cursor() as cursor, cursor.copy(f"COPY ({sql}) TO STDOUT (FORMAT csv, ENCODING 'UTF8')"):
         buffer = BytesIO()
-        while rows := [*islice(messages, _ROWS_AT_ONCE)]:
+        for rows in copied(raw):
             buffer.writelines(rows)
             if buffer.tell() >= _BATCH_BYTES:
                 yield _parsed(buffer, columns)
