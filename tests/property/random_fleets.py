@@ -18,6 +18,7 @@ from shardctl.fleet.engines import open_shards
 from shardctl.fleet.fleet import Fleet
 from shardctl.fleet.live_shard import LiveShard
 from shardctl.fleet.models import collect
+from shardctl.query.orm.session import MergingSession
 from shardctl.topology.buckets import BUCKETS
 from shardctl.topology.model import FollowingTable, ReferenceTable, Shard, ShardedTable, ShardMap, TableRule
 from shardctl.topology.strategies import Hash, Lookup, Range, Strategy
@@ -325,7 +326,7 @@ def random_fleet(databases: Databases, schema: RandomSchema, name: str) -> Itera
                     connection.execute(table.insert(), own)
         engine.dispose()
     try:
-        yield Fleet(shard_map, live, collect([mapping])), one
+        yield Fleet(shard_map, live, collect([mapping]), session_class=lambda: MergingSession), one
     finally:
         for shard in (*live.values(), one):
             shard.bind.dispose()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from sqlalchemy import ColumnElement, Label, Select, Table, TextClause
+from sqlalchemy import ColumnElement, Join, Label, Select, Table, TextClause
 from sqlalchemy.sql import operators
 from sqlalchemy.sql.elements import (
     ColumnClause,
@@ -207,3 +207,35 @@ def are_same(one: Any, other: Any) -> bool:
 def without_end(statement: Select[Any]) -> Any:
     """Return a statement without its ORDER BY, LIMIT and OFFSET."""
     return statement.order_by(None).limit(None).offset(None)
+
+
+def leaves_of(source: Any, *, only_preserved: bool = False) -> Iterator[Any]:
+    """Yield what a part of FROM joins; or only what has a row in each of its rows, not the optional side of a join."""
+    if not isinstance(source, Join):
+        yield source
+        return
+    if not (only_preserved and source.full):
+        yield from leaves_of(source.left, only_preserved=only_preserved)
+        if not (only_preserved and source.isouter):
+            yield from leaves_of(source.right, only_preserved=only_preserved)
+
+
+def preserved_leaves(statement: Select[Any]) -> list[Any]:
+    """Return the sources of a statement that have a row in each of its rows."""
+    sources = without_end(statement).get_final_froms()
+    return [leaf for source in sources for leaf in leaves_of(source, only_preserved=True)]
+
+
+def is_of_one_table(statement: Any) -> bool:
+    """Say whether a statement reads one table, once: found without a look at its FROM, which takes longer."""
+    if not isinstance(statement, Select) or statement._setup_joins or statement._from_obj or statement._with_options:
+        return False
+    tables = set()
+    where = [] if statement.whereclause is None else [statement.whereclause]
+    parts = (*statement._raw_columns, *where, *statement._having_criteria, *statement._order_by_clauses)
+    for part in parts:
+        for element in [part] if isinstance(part, Table) else elements(part):
+            if is_subquery(element):
+                return False
+            tables.add(hash(element) if isinstance(element, Table) else hash(getattr(element, "table", None)))
+    return len(tables - {hash(None)}) == 1

@@ -30,9 +30,11 @@ from shardctl.query.orm.parts import (
     elements,
     group_keys,
     is_entity,
+    leaves_of,
     limits,
     name_of,
     order_keys,
+    preserved_leaves,
     refuse,
 )
 
@@ -112,9 +114,9 @@ def _plan_select(statement: Select[Any], placement: Placement | None) -> Plan:
         or any(True for part in (*columns, *(key.expression for key in order)) for _ in aggregates(part))
     )
     if puts_together and has_entities:
-        _check_groups_of_entities(columns, grouped, placement)
+        _check_groups_of_entities(statement, columns, grouped, placement)
         puts_together = False
-    if puts_together or (statement._distinct and not _is_distinct_by_shard(columns, placement)):
+    if puts_together or (statement._distinct and not _is_distinct_by_shard(statement, columns, placement)):
         return plan_groups(statement, grouped, order, puts_together=puts_together)
     if statement._distinct:
         _check_distinct_order(columns, order)
@@ -166,23 +168,30 @@ def _is_star(argument: Any) -> bool:
     return isinstance(argument, ColumnClause) and argument.is_literal and argument.name == "*"
 
 
-def _check_groups_of_entities(columns: Sequence[Any], grouped: Sequence[Any], placement: Placement | None) -> None:
+def _check_groups_of_entities(
+    statement: Select[Any], columns: Sequence[Any], grouped: Sequence[Any], placement: Placement | None
+) -> None:
     """Let groups pass that are single rows of a class: no two shards have parts of one."""
     keys = {base for key in grouped for base in getattr(key, "base_columns", ())}
     for column in columns:
-        if is_entity(column):
+        if _is_on_one_shard(statement, column, placement):
             mapper = column._annotations["parententity"].mapper
-            if set(mapper.primary_key) <= keys and not _is_reference(mapper, placement):
+            if set(mapper.primary_key) <= keys:
                 return
     refuse("groups with a mapped class in the select list cannot be merged", columns[0], hint="select its columns")
 
 
-def _is_distinct_by_shard(columns: Sequence[Any], placement: Placement | None) -> bool:
+def _is_distinct_by_shard(statement: Select[Any], columns: Sequence[Any], placement: Placement | None) -> bool:
     """Say whether no row can be on two shards: objects of different shards are different ones."""
-    return any(
-        is_entity(column) and not _is_reference(column._annotations["parententity"].mapper, placement)
-        for column in columns
-    )
+    return any(_is_on_one_shard(statement, column, placement) for column in columns)
+
+
+def _is_on_one_shard(statement: Select[Any], column: Any, placement: Placement | None) -> bool:
+    """Say whether an entry of a select list is an object that one shard only has, and never None."""
+    if not is_entity(column) or _is_reference(column._annotations["parententity"].mapper, placement):
+        return False
+    kept = {hash(leaf) for leaf in preserved_leaves(statement)}
+    return all(hash(leaf) in kept for leaf in leaves_of(column))
 
 
 def _is_reference(mapper: Any, placement: Placement | None) -> bool:

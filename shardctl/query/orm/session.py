@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import (
+    CompoundSelect,
     Connection,
     Engine,
     Exists,
@@ -28,7 +29,7 @@ from shardctl.query.orm.counting import count_rows
 from shardctl.query.orm.crew import connect_all, run_on_connections
 from shardctl.query.orm.groups import Groups
 from shardctl.query.orm.merge import Look, Seen, engine_of, look_at_keys, look_at_parts, merged_groups, merged_rows
-from shardctl.query.orm.parts import elements, is_entity, is_subquery, refuse, unknown_functions
+from shardctl.query.orm.parts import elements, is_entity, is_of_one_table, is_subquery, refuse, unknown_functions
 from shardctl.query.orm.plan import Count, Rows, is_rowwise, plan
 from shardctl.query.orm.sources import check_sources
 from shardctl.query.orm.stand_in import Connected, Execution, Having, Noted, Noting
@@ -93,7 +94,7 @@ def answer_select(context: ORMExecuteState) -> Any:
         raise NoPlacement("no shard was chosen for this statement")
     asking = _Asking(context, session, shard_ids)
     if len(shard_ids) == 1:
-        return asking.invoke(shard_ids[0], statement)
+        return asking.answer_by_one(shard_ids[0])
     return asking.answer_text() if is_text else asking.answer()
 
 
@@ -114,6 +115,17 @@ class _Asking:
         self._context = context
         self._session = session
         self._shard_ids = shard_ids
+
+    def answer_by_one(self, shard_id: Any) -> Any:
+        """Return one shard's result, if all that the statement reads is there."""
+        context, session = self._context, self._session
+        statement: Any = context.statement
+        is_load = context.is_relationship_load or context.is_column_load
+        if isinstance(statement, Select | CompoundSelect) and not is_load and not is_of_one_table(statement):
+            if isinstance(context.parameters, dict):
+                statement = statement.params(context.parameters)
+            check_sources(statement, session.placement, is_rowwise, only=shard_id)
+        return self.invoke(shard_id, context.statement)
 
     def answer(self) -> Any:
         """Return the merged result of a SELECT."""

@@ -1,13 +1,13 @@
 """Joins and subqueries of a SQLAlchemy SELECT: each shard must find beside its own rows all that belong to them.
 
-Two tables live together if one follows the other, or both follow a third, and the statement ties exactly the columns by
-which they do; or if they have one sharding key and strategy, and it ties the keys. Tables without a rule are trusted.
+Two tables live together if one follows the other, or both refer to the rows that they follow; or if they have one
+sharding key and strategy, and the statement ties the keys. Tables without a rule are trusted.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,15 +17,26 @@ from sqlalchemy.sql.elements import BinaryExpression, BooleanClauseList, ColumnC
 from sqlalchemy.sql.selectable import AliasedReturnsRows, SelectBase, SelectStatementGrouping
 
 from shardctl.fleet.placement import Placement
+from shardctl.fleet.predicates import PredicateReader
 from shardctl.fleet.rules import Follow, Reference, Sharded
-from shardctl.query.orm.parts import elements, is_subquery, refuse, shown, without_end
+from shardctl.query.orm.anchors import anchors, mean_one_shard
+from shardctl.query.orm.parts import (
+    check_expression,
+    elements,
+    is_subquery,
+    preserved_leaves,
+    refuse,
+    shown,
+    without_end,
+)
+from shardctl.topology.routing import And, route
 
-Anchor = tuple[tuple[Any, ...], Any]
-"""Columns, and what decides the shard of a row by them."""
+IsRowwise = Callable[[Any, Placement | None], bool]
+"""Says whether a SELECT's answers can be put one after another."""
 
 
 def check_sources(
-    statement: Any, placement: Placement | None, is_rowwise: Callable[[Any, Placement | None], bool]
+    statement: Any, placement: Placement | None, is_rowwise: IsRowwise, *, only: str | None = None
 ) -> None:
     """Refuse a SELECT whose joins or subqueries need rows of other shards.
 
@@ -33,6 +44,8 @@ def check_sources(
         statement: The statement.
         placement: Where rows belong; None: not known, so everything is trusted.
         is_rowwise: Says whether a SELECT's answers can be put one after another.
+        only: The shard that is asked, if it is a single one, for what the statement says of a sharding key: the rest of
+            what the statement reads may be elsewhere all the same.
 
     Raises:
         QueryRefused: The join or subquery is in the facts.
@@ -40,10 +53,16 @@ def check_sources(
     if placement is None:
         return
     if isinstance(statement, CompoundSelect):
+        are_copies = [
+            all(isinstance(placement.rule(table), Reference) for table in _tables(part)) for part in statement.selects
+        ]
+        if only is None and any(are_copies) and not all(are_copies):
+            part = statement.selects[are_copies.index(True)]
+            refuse("each shard has the rows of a reference table, which would come once from each", part)
         for select in statement.selects:
-            check_sources(select, placement, is_rowwise)
+            check_sources(select, placement, is_rowwise, only=only)
     elif isinstance(statement, Select):
-        _Sources(placement, is_rowwise).check(statement)
+        _Sources(placement, is_rowwise, only).check(statement)
 
 
 @dataclass
@@ -51,76 +70,144 @@ class _Sources:
     """The sources of a statement, and the columns that are equal wherever their rows meet."""
 
     placement: Placement
-    is_rowwise: Callable[[Any, Placement | None], bool]
+    is_rowwise: IsRowwise
+    only: str | None = None
     leaves: list[Any] = field(default_factory=list)
     ties: dict[Any, Any] = field(default_factory=dict)
     """Union-find: a column of a source -> another one that is equal to it."""
+    beside: set[frozenset[int]] = field(default_factory=set)
+    """Pairs of sources of which one is optional, and lives with the other: what ties them holds for these two only."""
+    conditions: list[Any] = field(default_factory=list)
+    """What all rows fulfil."""
+    whole: set[int] = field(default_factory=set)
+    """Subqueries all of whose rows are on the only shard."""
 
     def check(self, statement: Select[Any]) -> None:
         self._add(statement)
         self._check_tied(self.leaves)
         for subquery, binary in _subqueries(statement):
-            inner = _Sources(self.placement, self.is_rowwise, list(self.leaves), dict(self.ties))
-            inner.add_subquery(subquery, binary)
+            self._copy().add_subquery(subquery, binary)
+
+    def _copy(self) -> _Sources:
+        lists = list(self.leaves), dict(self.ties), set(self.beside), list(self.conditions), set(self.whole)
+        return _Sources(self.placement, self.is_rowwise, self.only, *lists)
 
     def add_subquery(self, subquery: Select[Any], binary: Any) -> None:
         """Check a subquery in an expression, whose rows must be beside the row that the expression is of."""
         outer = len(self.leaves)
         self._add(subquery)
-        if all(self._is_reference(leaf) for leaf in self.leaves[outer:]):
+        if self._are_reference(self.leaves[outer:]):
             return
+        is_elsewhere = any(self._rules(leaf) and not self._is_whole(leaf) for leaf in self.leaves[outer:])
+        if is_elsewhere and outer and self._are_reference(self.leaves[:outer]):
+            refuse("each shard has the rows of a reference table, and a subquery would see one shard's only", subquery)
         if binary is not None:
             columns = list(subquery.selected_columns)
             self._tie(binary.left, columns[0])
-            if subquery._limit_clause is not None or subquery._offset_clause is not None:
+            if _is_limited(subquery):
                 refuse("LIMIT in a subquery would count one shard's rows only", subquery)
             is_nullable = any(getattr(base, "nullable", True) for base in columns[0].base_columns)
             if binary.operator is operators.not_in_op and is_nullable:
                 refuse("NOT IN would miss NULLs of other shards", binary, hint="use `~exists()`")
         self._check_tied(self.leaves, what=subquery)
         for inner, own in _subqueries(subquery):
-            _Sources(self.placement, self.is_rowwise, list(self.leaves), dict(self.ties)).add_subquery(inner, own)
+            self._copy().add_subquery(inner, own)
 
     def _add(self, statement: Select[Any]) -> None:
+        if statement.whereclause is not None:
+            self._add_condition(statement.whereclause)
         # Without its end: eager joins are then beside the tables, and looked at like all others.
         for source in without_end(statement).get_final_froms():
             self._add_source(source)
-        if statement.whereclause is not None:
-            self._add_condition(statement.whereclause)
 
     def _add_source(self, source: Any) -> None:
         if isinstance(source, Join):
-            self._check_outer(source)
-            self._add_source(source.left)
-            self._add_source(source.right)
-            if source.onclause is not None:
-                self._add_condition(source.onclause)
+            self._add_join(source)
             return
         inner = source.element if isinstance(source, AliasedReturnsRows) else None
         while isinstance(inner, SelectStatementGrouping | AliasedReturnsRows):
             inner = inner.element
         if isinstance(inner, SelectBase):
-            if not self.is_rowwise(inner, self.placement) and not self._is_all_reference(inner):
+            if self._is_whole_select(inner):
+                self.whole.add(hash(source))
+            elif not self.is_rowwise(inner, self.placement) and not self._is_reference(inner):
                 self._check_grouped_at_home(inner)
-            check_sources(inner, self.placement, self.is_rowwise)
+            check_sources(inner, self.placement, self.is_rowwise, only=self.only)
         self.leaves.append(source)
 
-    def _check_outer(self, join: Join) -> None:
-        if (join.isouter or join.full) and self._is_all_reference(join.left) and not self._is_all_reference(join.right):
+    def _is_whole_select(self, inner: Any) -> bool:
+        """Whether all rows that a subquery has anywhere are on the only shard that is asked."""
+        if isinstance(inner, CompoundSelect):
+            return all(map(self._is_whole_select, inner.selects))
+        if self.only is None or not isinstance(inner, Select):
+            return False
+        own = _Sources(self.placement, self.is_rowwise, self.only)
+        own._add(inner)
+        return any(self._rules(leaf) and own._is_whole(leaf) for leaf in preserved_leaves(inner))
+
+    def _is_whole(self, leaf: Any) -> bool:
+        """Whether all rows that a source can have are on the only shard that is asked."""
+        if self.only is None or hash(leaf) in self.whole:
+            return self.only is not None
+        if all(self.placement.shard_ids(table) == (self.only,) for table in _tables(leaf)):
+            return True
+        table: Any = leaf.element if isinstance(leaf, AliasedReturnsRows) else leaf
+        rule = self.placement.rule(table) if isinstance(table, Table) else None
+        if not isinstance(rule, Sharded):
+            return False
+        keys = {column: (rule, name) for column, name in zip(rule.columns, rule.attributes, strict=True)}
+        own = [part for part in self.conditions if _is_about(part, leaf)]
+        reader = PredicateReader(keys, None)
+        found = route(And(tuple(map(reader.read, own))), {rule.name: rule.routing}, rule.strategy.shard_ids)
+        return found.shard_ids <= {self.only}
+
+    def _add_join(self, join: Join) -> None:
+        start = len(self.leaves)
+        self._add_source(join.left)
+        middle = len(self.leaves)
+        self._add_source(join.right)
+        if join.isouter or join.full:
+            self._add_optional(join, self.leaves[start:middle], self.leaves[middle:])
+        elif join.onclause is not None:
+            self._add_condition(join.onclause)
+
+    def _add_optional(self, join: Join, left: Sequence[Any], right: Sequence[Any]) -> None:
+        """Check an outer join by itself: rows that it leaves unmatched need not be equal in what it ties."""
+        kept = (left, right) if join.full else (left,)
+        are_whole = all(self._is_whole(leaf) for leaf in (*left, *right) if self._rules(leaf))
+        if (
+            self._are_reference(left) != self._are_reference(right)
+            and any(map(self._are_reference, kept))
+            and not (self.only is not None and are_whole)
+        ):
             refuse("an outer join from a reference table would find its rows unmatched on other shards", join)
+        inside = self._copy()
+        if join.onclause is not None:
+            inside._add_condition(join.onclause)
+        inside._check_tied([*left, *right])
+        for one in left:
+            for other in right:
+                if self._rules(one) and self._rules(other):
+                    self.beside.add(frozenset((hash(one), hash(other))))
 
     def _check_grouped_at_home(self, inner: Any) -> None:
         """Let a subquery pass that groups by what decides the shard: no two shards have parts of one group."""
-        keys = {base for key in getattr(inner, "_group_by_clauses", ()) for base in getattr(key, "base_columns", ())}
-        tables = [element for element in visitors.iterate(inner) if isinstance(element, Table)]
-        at_home = any(set(columns) <= keys for table in tables for columns, _ in self._anchors(table))
-        has_end = (
-            getattr(inner, "_limit_clause", None) is not None or getattr(inner, "_offset_clause", None) is not None
-        )
-        if not at_home or has_end:
+        if not isinstance(inner, Select) or inner._distinct or _is_limited(inner) or not self._has_own_groups(inner):
             refuse("a subquery would see one shard's rows only", inner)
+        for part in (*inner._raw_columns, *inner._having_criteria):
+            check_expression(part)
+
+    def _has_own_groups(self, inner: Select[Any]) -> bool:
+        keys = {_key(key) for key in inner._group_by_clauses if isinstance(key, ColumnClause)}
+        return any(
+            anchor.is_sure and all((hash(leaf), own) in keys and not own.nullable for own in anchor.columns)
+            for leaf in preserved_leaves(inner)
+            for table in _tables(leaf)
+            for anchor in anchors(self.placement, table)
+        )
 
     def _add_condition(self, condition: Any) -> None:
+        self.conditions.append(condition)
         if isinstance(condition, Grouping):
             self._add_condition(condition.element)
         elif isinstance(condition, BooleanClauseList) and condition.operator is operators.and_:
@@ -139,9 +226,9 @@ class _Sources:
         return column
 
     def _check_tied(self, leaves: list[Any], what: Any = None) -> None:
-        waiting = [leaf for leaf in leaves if self._rules(leaf)]
-        known = waiting[:1]
-        waiting = waiting[1:]
+        ruled = [leaf for leaf in leaves if self._rules(leaf)]
+        known = [leaf for leaf in ruled if self._is_whole(leaf)] or ruled[:1]
+        waiting = [leaf for leaf in ruled if not any(leaf is other for other in known)]
         while waiting:
             found = next((leaf for leaf in waiting if any(self._live_together(leaf, other) for other in known)), None)
             if found is None:
@@ -153,35 +240,21 @@ class _Sources:
             waiting.remove(found)
 
     def _live_together(self, one: Any, other: Any) -> bool:
+        if frozenset((hash(one), hash(other))) in self.beside:
+            return True
         return any(
-            self._is_one_decider(decider, another) and self._are_tied(one, columns, other, others)
+            mean_one_shard(own, their) and self._are_tied(one, own.columns, other, their.columns)
             for table in _tables(one)
-            for columns, decider in self._anchors(table)
-            for another_table in _tables(other)
-            for others, another in self._anchors(another_table)
+            for own in anchors(self.placement, table)
+            for another in _tables(other)
+            for their in anchors(self.placement, another)
         )
 
-    def _is_one_decider(self, one: Any, other: Any) -> bool:
-        return type(one) is type(other) and bool(one == other)
-
-    def _are_tied(self, one: Any, columns: Iterable[Any], other: Any, others: Iterable[Any]) -> bool:
+    def _are_tied(self, one: Any, columns: Sequence[Any], other: Any, others: Sequence[Any]) -> bool:
         return all(
             self._found((hash(one), own)) == self._found((hash(other), their))
             for own, their in zip(columns, others, strict=True)
         )
-
-    def _anchors(self, table: Table) -> Iterator[Anchor]:
-        """Yield the columns by which the shard of a table's row is decided, its own or as a parent's."""
-        rule = self.placement.rule(table)
-        if isinstance(rule, Sharded):
-            yield rule.columns, rule.strategy
-        for follow in self.placement.follows():
-            pairs = sorted(follow.relationship.local_remote_pairs or (), key=lambda pair: str(pair[1]))
-            remotes = tuple(remote for _, remote in pairs)
-            if rule is follow:
-                yield tuple(local for local, _ in pairs), remotes
-            if pairs and hash(remotes[0].table) == hash(table):
-                yield remotes, remotes
 
     def _rules(self, leaf: Any) -> list[Any]:
         return [rule for table in _tables(leaf) if isinstance(rule := self.placement.rule(table), Sharded | Follow)]
@@ -190,8 +263,19 @@ class _Sources:
         tables = _tables(leaf)
         return bool(tables) and all(isinstance(self.placement.rule(table), Reference) for table in tables)
 
-    def _is_all_reference(self, source: Any) -> bool:
-        return self._is_reference(source)
+    def _are_reference(self, leaves: Sequence[Any]) -> bool:
+        return all(self._is_reference(leaf) for leaf in leaves)
+
+
+def _is_about(condition: Any, leaf: Any) -> bool:
+    """Whether a condition is about the rows of one source alone."""
+    columns = [element for element in elements(condition) if isinstance(element, ColumnClause)]
+    has_subquery = any(is_subquery(element) for element in elements(condition))
+    return bool(columns) and not has_subquery and all(hash(column.table) == hash(leaf) for column in columns)
+
+
+def _is_limited(statement: Any) -> bool:
+    return statement._limit_clause is not None or statement._offset_clause is not None
 
 
 def _key(column: Any) -> tuple[int, Any]:
