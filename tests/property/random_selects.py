@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hypothesis import strategies as st
-from sqlalchemy import Select, and_, case, distinct, exists, func, not_, or_, select, union_all
+from sqlalchemy import Select, and_, case, distinct, exists, func, literal, not_, or_, select, union_all
 from sqlalchemy.orm import aliased, joinedload
 
 from tests.property.drawing import Choices
@@ -161,7 +161,7 @@ class SelectWriter:
     def column(self, sources: Sequence[Source], kinds: Sequence[str] = ANY) -> tuple[Any, str]:
         found = [(source, name) for source in sources for name, kind in source.kinds.items() if kind in kinds]
         if not found:
-            return next((source.column("id"), "int") for source in sources if "id" in source.kinds)
+            return literal(1), "int"
         source, name = self.c.pick(found)
         return source.column(name), source.kinds[name]
 
@@ -179,7 +179,7 @@ class SelectWriter:
         if form == 8:
             return func.upper(self.column(sources, ("txt",))[0])
         if form == 9 and depth:
-            return self.scalar(sources)
+            return self.scalar(sources) if self.c.one_in(2) else case((self.nested(sources), 1), else_=0)
         return self.column(sources)[0]
 
     def simple(self, sources: Sequence[Source]) -> Any:
@@ -209,7 +209,8 @@ class SelectWriter:
             self.nested(sources) if depth and self.c.one_in(3) else self.simple(sources)
             for _ in range(self.c.pick([1, 1, 2, 3]))
         ]
-        return self.c.pick([and_, and_, or_])(*parts)
+        found = self.c.pick([and_, and_, or_])(*parts)
+        return not_(found) if self.c.one_in(8) else found
 
     def nested(self, sources: Sequence[Source]) -> Any:
         """Draw a condition with a subquery."""

@@ -116,7 +116,8 @@ def test_random_selects_on_random_sqlite_shards(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("engine", "fleets", "part"), [*(("sqlite", 30, part) for part in range(2)), ("postgresql", 8, 0), ("mysql", 8, 0)]
+    ("engine", "fleets", "part"),
+    [*(("sqlite", 45, part) for part in range(2)), ("postgresql", 20, 0), ("mysql", 20, 0)],
 )
 def test_many_random_selects_on_random_shards(tmp_path: Path, engine: str, fleets: int, part: int) -> None:
     if engine != "sqlite":

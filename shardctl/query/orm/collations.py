@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, false, func, literal, select, union_all
 
 from shardctl.errors import QueryRefused
-from shardctl.query.orm.parts import without_end
+from shardctl.query.orm.froms import without_end
 
 _BUILT_IN = {"BINARY", "NOCASE", "RTRIM"}
 

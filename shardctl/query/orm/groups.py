@@ -11,6 +11,7 @@ from sqlalchemy.sql import operators, visitors
 from sqlalchemy.sql.elements import ColumnClause, ColumnElement, FunctionFilter, UnaryExpression
 from sqlalchemy.types import NullType
 
+from shardctl.query.orm.froms import without_end
 from shardctl.query.orm.parts import (
     OrderKey,
     aggregates,
@@ -20,7 +21,6 @@ from shardctl.query.orm.parts import (
     limits,
     name_of,
     refuse,
-    without_end,
 )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from sqlalchemy import ColumnElement, Join, Label, Select, Table, TextClause
+from sqlalchemy import ColumnElement, Label, Select, Table, TextClause
 from sqlalchemy.sql import operators
 from sqlalchemy.sql.elements import (
     ColumnClause,
@@ -19,6 +19,7 @@ from sqlalchemy.sql.elements import (
 )
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.selectable import FromClause, SelectBase
+from sqlalchemy.sql.util import _deep_deannotate
 
 from shardctl.errors import QueryRefused
 
@@ -192,7 +193,8 @@ def are_same(one: Any, other: Any) -> bool:
     """Say whether two expressions are one: of the same columns of the same sources, with the same values."""
     if one is other:
         return True
-    keys = [expression._generate_cache_key() for expression in (one, other)]
+    # Of its annotations, `desc()` takes one from a mapped column.
+    keys = [_deep_deannotate(expression)._generate_cache_key() for expression in (one, other)]
     if any(key is None for key in keys) or keys[0].key != keys[1].key:
         return False
     values = [[parameter.effective_value for parameter in key.bindparams] for key in keys]
@@ -202,40 +204,3 @@ def are_same(one: Any, other: Any) -> bool:
         for expression in (one, other)
     ]
     return bool(values[0] == values[1] and tables[0] == tables[1])
-
-
-def without_end(statement: Select[Any]) -> Any:
-    """Return a statement without its ORDER BY, LIMIT and OFFSET."""
-    return statement.order_by(None).limit(None).offset(None)
-
-
-def leaves_of(source: Any, *, only_preserved: bool = False) -> Iterator[Any]:
-    """Yield what a part of FROM joins; or only what has a row in each of its rows, not the optional side of a join."""
-    if not isinstance(source, Join):
-        yield source
-        return
-    if not (only_preserved and source.full):
-        yield from leaves_of(source.left, only_preserved=only_preserved)
-        if not (only_preserved and source.isouter):
-            yield from leaves_of(source.right, only_preserved=only_preserved)
-
-
-def preserved_leaves(statement: Select[Any]) -> list[Any]:
-    """Return the sources of a statement that have a row in each of its rows."""
-    sources = without_end(statement).get_final_froms()
-    return [leaf for source in sources for leaf in leaves_of(source, only_preserved=True)]
-
-
-def is_of_one_table(statement: Any) -> bool:
-    """Say whether a statement reads one table, once: found without a look at its FROM, which takes longer."""
-    if not isinstance(statement, Select) or statement._setup_joins or statement._from_obj or statement._with_options:
-        return False
-    tables = set()
-    where = [] if statement.whereclause is None else [statement.whereclause]
-    parts = (*statement._raw_columns, *where, *statement._having_criteria, *statement._order_by_clauses)
-    for part in parts:
-        for element in [part] if isinstance(part, Table) else elements(part):
-            if is_subquery(element):
-                return False
-            tables.add(hash(element) if isinstance(element, Table) else hash(getattr(element, "table", None)))
-    return len(tables - {hash(None)}) == 1

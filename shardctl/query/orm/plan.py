@@ -22,6 +22,7 @@ from sqlalchemy.types import NullType
 
 from shardctl.errors import QueryRefused
 from shardctl.fleet.rules import Reference
+from shardctl.query.orm.froms import leaves_of, preserved_leaves
 from shardctl.query.orm.groups import Groups, plan_groups
 from shardctl.query.orm.parts import (
     OrderKey,
@@ -30,11 +31,9 @@ from shardctl.query.orm.parts import (
     elements,
     group_keys,
     is_entity,
-    leaves_of,
     limits,
     name_of,
     order_keys,
-    preserved_leaves,
     refuse,
 )
 

@@ -19,17 +19,19 @@ from sqlalchemy import (
     TextualSelect,
     event,
 )
+from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.ext.horizontal_shard import set_shard_id
 from sqlalchemy.orm import FromStatement, ORMExecuteState
 from sqlalchemy.sql import visitors
 
-from shardctl.errors import NoPlacement
+from shardctl.errors import NoPlacement, QueryRefused
 from shardctl.fleet.one_connection import OneConnectionSession
 from shardctl.query.orm.counting import count_rows
 from shardctl.query.orm.crew import connect_all, run_on_connections
+from shardctl.query.orm.froms import is_of_one_table
 from shardctl.query.orm.groups import Groups
 from shardctl.query.orm.merge import Look, Seen, engine_of, look_at_keys, look_at_parts, merged_groups, merged_rows
-from shardctl.query.orm.parts import elements, is_entity, is_of_one_table, is_subquery, refuse, unknown_functions
+from shardctl.query.orm.parts import elements, is_entity, is_subquery, refuse, unknown_functions
 from shardctl.query.orm.plan import Count, Rows, is_rowwise, plan
 from shardctl.query.orm.sources import check_sources
 from shardctl.query.orm.stand_in import Connected, Execution, Having, Noted, Noting
@@ -242,4 +244,13 @@ class _Asking:
                 self.invoke(shard_id, statement)
             except Noted as noted:
                 return noted.execution
+            except InvalidRequestError as error:
+                if statement is self._context.statement:
+                    raise
+                # Of several sources, SQLAlchemy chooses what to join to by the columns, and there are others now.
+                raise QueryRefused(
+                    "over several shards, the columns to merge by leave SQLAlchemy in doubt about a join",
+                    facts=[str(error).splitlines()[0]],
+                    hint="join in `select_from()`: `select_from(join(…))`",
+                ) from error
         raise NoPlacement(f"another listener answered for shard `{shard_id}`, in place of the shard")

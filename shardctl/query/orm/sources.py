@@ -7,12 +7,12 @@ sharding key and strategy, and the statement ties the keys. Tables without a rul
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import CompoundSelect, Join, Select, Table
-from sqlalchemy.sql import operators, visitors
+from sqlalchemy.sql import operators
 from sqlalchemy.sql.elements import BinaryExpression, BooleanClauseList, ColumnClause, Grouping
 from sqlalchemy.sql.selectable import AliasedReturnsRows, SelectBase, SelectStatementGrouping
 
@@ -20,15 +20,8 @@ from shardctl.fleet.placement import Placement
 from shardctl.fleet.predicates import PredicateReader
 from shardctl.fleet.rules import Follow, Reference, Sharded
 from shardctl.query.orm.anchors import anchors, mean_one_shard
-from shardctl.query.orm.parts import (
-    check_expression,
-    elements,
-    is_subquery,
-    preserved_leaves,
-    refuse,
-    shown,
-    without_end,
-)
+from shardctl.query.orm.froms import is_about, is_limited, preserved_leaves, subqueries, tables_in, without_end
+from shardctl.query.orm.parts import check_expression, refuse, shown
 from shardctl.topology.routing import And, route
 
 IsRowwise = Callable[[Any, Placement | None], bool]
@@ -54,7 +47,7 @@ def check_sources(
         return
     if isinstance(statement, CompoundSelect):
         are_copies = [
-            all(isinstance(placement.rule(table), Reference) for table in _tables(part)) for part in statement.selects
+            all(isinstance(placement.rule(table), Reference) for table in tables_in(part)) for part in statement.selects
         ]
         if only is None and any(are_copies) and not all(are_copies):
             part = statement.selects[are_copies.index(True)]
@@ -75,8 +68,8 @@ class _Sources:
     leaves: list[Any] = field(default_factory=list)
     ties: dict[Any, Any] = field(default_factory=dict)
     """Union-find: a column of a source -> another one that is equal to it."""
-    beside: set[frozenset[int]] = field(default_factory=set)
-    """Pairs of sources of which one is optional, and lives with the other: what ties them holds for these two only."""
+    beside: set[tuple[int, int]] = field(default_factory=set)
+    """Optional sources, each with one that it lives with: what ties them holds for these two only."""
     conditions: list[Any] = field(default_factory=list)
     """What all rows fulfil."""
     whole: set[int] = field(default_factory=set)
@@ -85,14 +78,14 @@ class _Sources:
     def check(self, statement: Select[Any]) -> None:
         self._add(statement)
         self._check_tied(self.leaves)
-        for subquery, binary in _subqueries(statement):
-            self._copy().add_subquery(subquery, binary)
+        for subquery in subqueries(statement):
+            self._copy().add_subquery(*subquery)
 
     def _copy(self) -> _Sources:
         lists = list(self.leaves), dict(self.ties), set(self.beside), list(self.conditions), set(self.whole)
         return _Sources(self.placement, self.is_rowwise, self.only, *lists)
 
-    def add_subquery(self, subquery: Select[Any], binary: Any) -> None:
+    def add_subquery(self, subquery: Select[Any], binary: Any, is_null_seen: bool) -> None:  # noqa: FBT001  # as `subqueries` has it
         """Check a subquery in an expression, whose rows must be beside the row that the expression is of."""
         outer = len(self.leaves)
         self._add(subquery)
@@ -104,14 +97,14 @@ class _Sources:
         if binary is not None:
             columns = list(subquery.selected_columns)
             self._tie(binary.left, columns[0])
-            if _is_limited(subquery):
+            if is_limited(subquery):
                 refuse("LIMIT in a subquery would count one shard's rows only", subquery)
             is_nullable = any(getattr(base, "nullable", True) for base in columns[0].base_columns)
-            if binary.operator is operators.not_in_op and is_nullable:
+            if is_nullable and (is_null_seen or binary.operator is operators.not_in_op):
                 refuse("NOT IN would miss NULLs of other shards", binary, hint="use `~exists()`")
         self._check_tied(self.leaves, what=subquery)
-        for inner, own in _subqueries(subquery):
-            self._copy().add_subquery(inner, own)
+        for inner in subqueries(subquery):
+            self._copy().add_subquery(*inner)
 
     def _add(self, statement: Select[Any]) -> None:
         if statement.whereclause is not None:
@@ -149,14 +142,14 @@ class _Sources:
         """Whether all rows that a source can have are on the only shard that is asked."""
         if self.only is None or hash(leaf) in self.whole:
             return self.only is not None
-        if all(self.placement.shard_ids(table) == (self.only,) for table in _tables(leaf)):
+        if all(self.placement.shard_ids(table) == (self.only,) for table in tables_in(leaf)):
             return True
         table: Any = leaf.element if isinstance(leaf, AliasedReturnsRows) else leaf
         rule = self.placement.rule(table) if isinstance(table, Table) else None
         if not isinstance(rule, Sharded):
             return False
         keys = {column: (rule, name) for column, name in zip(rule.columns, rule.attributes, strict=True)}
-        own = [part for part in self.conditions if _is_about(part, leaf)]
+        own = [part for part in self.conditions if is_about(part, leaf)]
         reader = PredicateReader(keys, None)
         found = route(And(tuple(map(reader.read, own))), {rule.name: rule.routing}, rule.strategy.shard_ids)
         return found.shard_ids <= {self.only}
@@ -188,11 +181,11 @@ class _Sources:
         for one in left:
             for other in right:
                 if self._rules(one) and self._rules(other):
-                    self.beside.add(frozenset((hash(one), hash(other))))
+                    self.beside.add((hash(other), hash(one)))
 
     def _check_grouped_at_home(self, inner: Any) -> None:
         """Let a subquery pass that groups by what decides the shard: no two shards have parts of one group."""
-        if not isinstance(inner, Select) or inner._distinct or _is_limited(inner) or not self._has_own_groups(inner):
+        if not isinstance(inner, Select) or inner._distinct or is_limited(inner) or not self._has_own_groups(inner):
             refuse("a subquery would see one shard's rows only", inner)
         for part in (*inner._raw_columns, *inner._having_criteria):
             check_expression(part)
@@ -202,7 +195,7 @@ class _Sources:
         return any(
             anchor.is_sure and all((hash(leaf), own) in keys and not own.nullable for own in anchor.columns)
             for leaf in preserved_leaves(inner)
-            for table in _tables(leaf)
+            for table in tables_in(leaf)
             for anchor in anchors(self.placement, table)
         )
 
@@ -240,13 +233,13 @@ class _Sources:
             waiting.remove(found)
 
     def _live_together(self, one: Any, other: Any) -> bool:
-        if frozenset((hash(one), hash(other))) in self.beside:
+        if (hash(one), hash(other)) in self.beside:
             return True
         return any(
             mean_one_shard(own, their) and self._are_tied(one, own.columns, other, their.columns)
-            for table in _tables(one)
+            for table in tables_in(one)
             for own in anchors(self.placement, table)
-            for another in _tables(other)
+            for another in tables_in(other)
             for their in anchors(self.placement, another)
         )
 
@@ -257,25 +250,14 @@ class _Sources:
         )
 
     def _rules(self, leaf: Any) -> list[Any]:
-        return [rule for table in _tables(leaf) if isinstance(rule := self.placement.rule(table), Sharded | Follow)]
+        return [rule for table in tables_in(leaf) if isinstance(rule := self.placement.rule(table), Sharded | Follow)]
 
     def _is_reference(self, leaf: Any) -> bool:
-        tables = _tables(leaf)
+        tables = tables_in(leaf)
         return bool(tables) and all(isinstance(self.placement.rule(table), Reference) for table in tables)
 
     def _are_reference(self, leaves: Sequence[Any]) -> bool:
         return all(self._is_reference(leaf) for leaf in leaves)
-
-
-def _is_about(condition: Any, leaf: Any) -> bool:
-    """Whether a condition is about the rows of one source alone."""
-    columns = [element for element in elements(condition) if isinstance(element, ColumnClause)]
-    has_subquery = any(is_subquery(element) for element in elements(condition))
-    return bool(columns) and not has_subquery and all(hash(column.table) == hash(leaf) for column in columns)
-
-
-def _is_limited(statement: Any) -> bool:
-    return statement._limit_clause is not None or statement._offset_clause is not None
 
 
 def _key(column: Any) -> tuple[int, Any]:
@@ -283,36 +265,6 @@ def _key(column: Any) -> tuple[int, Any]:
     return hash(column.table), base
 
 
-def _tables(source: Any) -> list[Any]:
-    return [element for element in visitors.iterate(source) if isinstance(element, Table)]
-
-
 def _name(source: Any) -> str:
     name = str(getattr(source, "name", None) or shown(source))
     return re.sub(r"%\(\w+ (\w+)\)s", r"\1", name)  # an alias that SQLAlchemy has yet to number
-
-
-def _subqueries(statement: Select[Any]) -> Iterator[tuple[Select[Any], Any]]:
-    """Yield the subqueries in a statement's expressions, with the IN that one is in."""
-    parts: list[Any] = [*statement._raw_columns, *statement._having_criteria, *statement._order_by_clauses]
-    parts += [] if statement.whereclause is None else [statement.whereclause]
-    parts += [join.onclause for join in statement.get_final_froms() if isinstance(join, Join)]
-    for part in parts:
-        if part is None or is_subquery(part):
-            continue
-        seen: dict[int, Any] = {}
-        for element in elements(part):
-            if isinstance(element, BinaryExpression) and element.operator in (operators.in_op, operators.not_in_op):
-                select = _select(element.right)
-                if select is not None:
-                    seen[id(select)] = element
-        for element in elements(part):
-            select = _select(element) if is_subquery(element) else None
-            if select is not None:
-                yield select, seen.get(id(select))
-
-
-def _select(element: Any) -> Select[Any] | None:
-    while element is not None and not isinstance(element, Select):
-        element = getattr(element, "element", None)
-    return element
