@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, false, func, literal, select, union_all
 
 from shardctl.errors import QueryRefused
-from shardctl.query.orm.froms import without_end
+from shardctl.query.orm.froms import with_columns
 
 _BUILT_IN = {"BINARY", "NOCASE", "RTRIM"}
 
@@ -17,7 +17,7 @@ def collation_of(
     connection: Connection, statement: Select[Any], expression: Any, *, keeps_groups: bool = False
 ) -> str | None:
     """Return the collation of an expression over a statement's sources; None if they have no rows to tell it from."""
-    bare = without_end(statement).with_only_columns(expression.label("__v"), maintain_column_froms=True)
+    bare = with_columns(statement, expression.label("__v"))
     bare._distinct = False
     if not keeps_groups:
         bare = bare.group_by(None)

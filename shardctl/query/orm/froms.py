@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Join, Select, Table
 from sqlalchemy.sql import operators, visitors
 from sqlalchemy.sql.elements import BinaryExpression, BooleanClauseList, ColumnClause, Grouping
+from sqlalchemy.sql.selectable import AliasedReturnsRows
 
 from shardctl.query.orm.parts import elements, is_subquery
 
@@ -15,6 +16,17 @@ from shardctl.query.orm.parts import elements, is_subquery
 def without_end(statement: Select[Any]) -> Any:
     """Return a statement without its ORDER BY, LIMIT and OFFSET."""
     return statement.order_by(None).limit(None).offset(None)
+
+
+def with_columns(statement: Select[Any], *columns: Any) -> Any:
+    """Return a statement with other columns, and without its ORDER BY, LIMIT and OFFSET."""
+    bare = without_end(statement)
+    if not bare._setup_joins:
+        return bare.with_only_columns(*columns, maintain_column_froms=True)
+    # What is joined would be beside the joins too, and then SQLAlchemy does not know to which of both it is joined.
+    own = bare.with_only_columns(*columns)
+    own._from_obj, own._setup_joins, own._memoized_select_entities = tuple(bare.get_final_froms()), (), ()
+    return own
 
 
 def leaves_of(source: Any, *, only_preserved: bool = False) -> Iterator[Any]:
@@ -47,6 +59,11 @@ def is_of_one_table(statement: Any) -> bool:
                 return False
             tables.add(hash(element) if isinstance(element, Table) else hash(getattr(element, "table", None)))
     return len(tables - {hash(None)}) == 1
+
+
+def is_table(source: Any) -> bool:
+    """Say whether a source is a table, or an alias of one: not a subquery, whose columns may be NULL all the same."""
+    return isinstance(source.element if isinstance(source, AliasedReturnsRows) else source, Table)
 
 
 def tables_in(source: Any) -> list[Table]:

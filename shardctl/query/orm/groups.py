@@ -11,7 +11,7 @@ from sqlalchemy.sql import operators, visitors
 from sqlalchemy.sql.elements import ColumnClause, ColumnElement, FunctionFilter, UnaryExpression
 from sqlalchemy.types import NullType
 
-from shardctl.query.orm.froms import without_end
+from shardctl.query.orm.froms import with_columns
 from shardctl.query.orm.parts import (
     OrderKey,
     aggregates,
@@ -87,9 +87,8 @@ def plan_groups(
     groups.limit, groups.offset = limits(statement)
     if not groups.columns:
         _column(groups, literal_column("1"), is_grouped=True)
-    own = without_end(statement).with_only_columns(
-        *(type_coerce(column, NullType()).label(f"__c{i}") for i, column in enumerate(groups.columns)),
-        maintain_column_froms=True,
+    own = with_columns(
+        statement, *(type_coerce(column, NullType()).label(f"__c{i}") for i, column in enumerate(groups.columns))
     )
     own._having_criteria, own._distinct = (), False
     # By their positions: what is computed with parameters would not be found equal to itself.

@@ -22,7 +22,7 @@ from sqlalchemy.types import NullType
 
 from shardctl.errors import QueryRefused
 from shardctl.fleet.rules import Reference
-from shardctl.query.orm.froms import leaves_of, preserved_leaves
+from shardctl.query.orm.froms import is_table, leaves_of, preserved_leaves
 from shardctl.query.orm.groups import Groups, plan_groups
 from shardctl.query.orm.parts import (
     OrderKey,
@@ -190,7 +190,7 @@ def _is_on_one_shard(statement: Select[Any], column: Any, placement: Placement |
     if not is_entity(column) or _is_reference(column._annotations["parententity"].mapper, placement):
         return False
     kept = {hash(leaf) for leaf in preserved_leaves(statement)}
-    return all(hash(leaf) in kept for leaf in leaves_of(column))
+    return all(is_table(leaf) and hash(leaf) in kept for leaf in leaves_of(column))
 
 
 def _is_reference(mapper: Any, placement: Placement | None) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import CompoundSelect, Join, Select, Table
@@ -20,7 +20,15 @@ from shardctl.fleet.placement import Placement
 from shardctl.fleet.predicates import PredicateReader
 from shardctl.fleet.rules import Follow, Reference, Sharded
 from shardctl.query.orm.anchors import anchors, mean_one_shard
-from shardctl.query.orm.froms import is_about, is_limited, preserved_leaves, subqueries, tables_in, without_end
+from shardctl.query.orm.froms import (
+    is_about,
+    is_limited,
+    is_table,
+    preserved_leaves,
+    subqueries,
+    tables_in,
+    without_end,
+)
 from shardctl.query.orm.parts import check_expression, refuse, shown
 from shardctl.topology.routing import And, route
 
@@ -70,6 +78,8 @@ class _Sources:
     """Union-find: a column of a source -> another one that is equal to it."""
     beside: set[tuple[int, int]] = field(default_factory=set)
     """Optional sources, each with one that it lives with: what ties them holds for these two only."""
+    optional: set[int] = field(default_factory=set)
+    """Sources that a row may be without."""
     conditions: list[Any] = field(default_factory=list)
     """What all rows fulfil."""
     whole: set[int] = field(default_factory=set)
@@ -82,8 +92,15 @@ class _Sources:
             self._copy().add_subquery(*subquery)
 
     def _copy(self) -> _Sources:
-        lists = list(self.leaves), dict(self.ties), set(self.beside), list(self.conditions), set(self.whole)
-        return _Sources(self.placement, self.is_rowwise, self.only, *lists)
+        return replace(
+            self,
+            leaves=list(self.leaves),
+            ties=dict(self.ties),
+            beside=set(self.beside),
+            optional=set(self.optional),
+            conditions=list(self.conditions),
+            whole=set(self.whole),
+        )
 
     def add_subquery(self, subquery: Select[Any], binary: Any, is_null_seen: bool) -> None:  # noqa: FBT001  # as `subqueries` has it
         """Check a subquery in an expression, whose rows must be beside the row that the expression is of."""
@@ -99,12 +116,18 @@ class _Sources:
             self._tie(binary.left, columns[0])
             if is_limited(subquery):
                 refuse("LIMIT in a subquery would count one shard's rows only", subquery)
-            is_nullable = any(getattr(base, "nullable", True) for base in columns[0].base_columns)
-            if is_nullable and (is_null_seen or binary.operator is operators.not_in_op):
+            # NULL is not in nothing, and may be in anything: where its own side is NULL, other shards' rows matter too.
+            may_be_null = self._may_be_null(columns[0]) or self._may_be_null(binary.left)
+            if may_be_null and (is_null_seen or binary.operator is operators.not_in_op):
                 refuse("NOT IN would miss NULLs of other shards", binary, hint="use `~exists()`")
         self._check_tied(self.leaves, what=subquery)
         for inner in subqueries(subquery):
             self._copy().add_subquery(*inner)
+
+    def _may_be_null(self, column: Any) -> bool:
+        own = getattr(column, "table", None)
+        is_sure = isinstance(column, ColumnClause) and is_table(own) and hash(own) not in self.optional
+        return not is_sure or any(getattr(base, "nullable", True) for base in column.base_columns)
 
     def _add(self, statement: Select[Any]) -> None:
         if statement.whereclause is not None:
@@ -174,6 +197,7 @@ class _Sources:
             and not (self.only is not None and are_whole)
         ):
             refuse("an outer join from a reference table would find its rows unmatched on other shards", join)
+        self.optional.update(hash(leaf) for leaf in ((*left, *right) if join.full else right))
         inside = self._copy()
         if join.onclause is not None:
             inside._add_condition(join.onclause)
@@ -194,7 +218,7 @@ class _Sources:
         keys = {_key(key) for key in inner._group_by_clauses if isinstance(key, ColumnClause)}
         return any(
             anchor.is_sure and all((hash(leaf), own) in keys and not own.nullable for own in anchor.columns)
-            for leaf in preserved_leaves(inner)
+            for leaf in filter(is_table, preserved_leaves(inner))
             for table in tables_in(leaf)
             for anchor in anchors(self.placement, table)
         )
