@@ -18,6 +18,7 @@ from sqlalchemy import (
     and_,
     case,
     create_engine,
+    delete,
     distinct,
     event,
     exists,
@@ -327,6 +328,29 @@ REFUSED: dict[str, tuple[Callable[[Session], Any], str]] = {
         "countries",
     ),
 }
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        update(Customer).where(Customer.id.in_(select(Order.id))).values(name="x"),
+        update(Customer).where(Customer.id == 3).values(name=select(func.max(Order.id)).scalar_subquery()),
+        delete(Country).where(exists().where(Country.code == N)),
+    ],
+    ids=["rows of others", "a value of others", "copies"],
+)
+def test_a_write_that_needs_rows_of_other_shards_is_refused(both_of_module, write):
+    with pytest.raises(QueryRefused, match="one shard's"):
+        both_of_module.three.execute(write, execution_options={"synchronize_session": False})
+
+
+def test_a_write_by_what_lives_with_its_rows_is_one_databases(both):
+    write = update(Customer).where(Customer.orders.any(Order.amount > 2)).values(name="rich")
+    names = select(N).order_by(Customer.id)
+    for session in (both.one, both.three):
+        session.execute(write, execution_options={"synchronize_session": False})
+    assert both.three.scalars(names).all() == both.one.scalars(names).all()
+    assert "rich" in both.one.scalars(names).all()
 
 
 @pytest.mark.parametrize("name", REFUSED)

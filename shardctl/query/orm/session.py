@@ -7,8 +7,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import (
+    ColumnElement,
     CompoundSelect,
     Connection,
+    Delete,
     Engine,
     Exists,
     IteratorResult,
@@ -17,7 +19,10 @@ from sqlalchemy import (
     Select,
     TextClause,
     TextualSelect,
+    Update,
     event,
+    literal_column,
+    select,
 )
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.ext.horizontal_shard import set_shard_id
@@ -89,6 +94,8 @@ def answer_select(context: ORMExecuteState) -> Any:
         return None
     statement = context.statement
     is_text = isinstance(statement, TextClause) and reads(statement.text)
+    if isinstance(statement, Update | Delete):
+        _check_write(context, session)
     if not (context.is_select or is_text or (isinstance(statement, FromStatement) and not statement.is_dml)):
         return None
     shard_ids = list(session.execute_chooser(context))
@@ -108,6 +115,20 @@ def _names_shard(context: ORMExecuteState) -> bool:
         return True
     loading = context.execution_options.get("_sa_orm_load_options")
     return getattr(loading, "_identity_token", None) is not None
+
+
+def _check_write(context: ORMExecuteState, session: MergingSession) -> None:
+    """Refuse an UPDATE or a DELETE whose subqueries need rows of other shards: it would change other rows."""
+    statement: Any = context.statement
+    values = [
+        value for value in (getattr(statement, "_values", None) or {}).values() if isinstance(value, ColumnElement)
+    ]
+    parts = [*values, *statement._where_criteria]
+    if any(is_subquery(element) for part in parts for element in elements(part)):
+        read = select(*(values or [literal_column("1")])).select_from(statement.table).where(*statement._where_criteria)
+        shard_ids = list(session.execute_chooser(context))
+        only = shard_ids[0] if len(shard_ids) == 1 else None
+        check_sources(read, session.placement, is_rowwise, only=only)
 
 
 class _Asking:

@@ -106,23 +106,28 @@ class _Sources:
         """Check a subquery in an expression, whose rows must be beside the row that the expression is of."""
         outer = len(self.leaves)
         self._add(subquery)
-        if self._are_reference(self.leaves[outer:]):
-            return
-        is_elsewhere = any(self._rules(leaf) and not self._is_whole(leaf) for leaf in self.leaves[outer:])
-        if is_elsewhere and outer and self._are_reference(self.leaves[:outer]):
-            refuse("each shard has the rows of a reference table, and a subquery would see one shard's only", subquery)
-        if binary is not None:
-            columns = list(subquery.selected_columns)
-            self._tie(binary.left, columns[0])
-            if is_limited(subquery):
-                refuse("LIMIT in a subquery would count one shard's rows only", subquery)
-            # NULL is not in nothing, and may be in anything: where its own side is NULL, other shards' rows matter too.
-            may_be_null = self._may_be_null(columns[0]) or self._may_be_null(binary.left)
-            if may_be_null and (is_null_seen or binary.operator is operators.not_in_op):
-                refuse("NOT IN would miss NULLs of other shards", binary, hint="use `~exists()`")
-        self._check_tied(self.leaves, what=subquery)
+        if not self._are_reference(self.leaves[outer:]):
+            self._check_beside(subquery, self.leaves[:outer], self.leaves[outer:])
+            if binary is not None:
+                self._check_in(subquery, binary, is_null_seen=is_null_seen)
+            self._check_tied(self.leaves, what=subquery)
         for inner in subqueries(subquery):
             self._copy().add_subquery(*inner)
+
+    def _check_beside(self, subquery: Select[Any], outer: Sequence[Any], inner: Sequence[Any]) -> None:
+        is_elsewhere = any(self._rules(leaf) and not self._is_whole(leaf) for leaf in inner)
+        if is_elsewhere and outer and self._are_reference(outer):
+            refuse("each shard has the rows of a reference table, and a subquery would see one shard's only", subquery)
+
+    def _check_in(self, subquery: Select[Any], binary: Any, *, is_null_seen: bool) -> None:
+        columns = list(subquery.selected_columns)
+        self._tie(binary.left, columns[0])
+        if is_limited(subquery):
+            refuse("LIMIT in a subquery would count one shard's rows only", subquery)
+        # NULL is not in nothing, and may be in anything: where its own side is NULL, other shards' rows matter too.
+        may_be_null = self._may_be_null(columns[0]) or self._may_be_null(binary.left)
+        if may_be_null and (is_null_seen or binary.operator is operators.not_in_op):
+            refuse("NOT IN would miss NULLs of other shards", binary, hint="use `~exists()`")
 
     def _may_be_null(self, column: Any) -> bool:
         own = getattr(column, "table", None)
