@@ -31,6 +31,7 @@ from sqlalchemy.sql import visitors
 
 from shardctl.errors import NoPlacement, QueryRefused
 from shardctl.fleet.one_connection import OneConnectionSession
+from shardctl.query.orm.checked import check_once
 from shardctl.query.orm.counting import count_rows
 from shardctl.query.orm.crew import connect_all, run_on_connections
 from shardctl.query.orm.froms import is_of_one_table
@@ -147,7 +148,7 @@ class _Asking:
         if isinstance(statement, Select | CompoundSelect) and not is_load and not is_of_one_table(statement):
             if isinstance(context.parameters, dict):
                 statement = statement.params(context.parameters)
-            check_sources(statement, session.placement, is_rowwise, only=shard_id)
+            check_once(statement, session.placement, only=shard_id)
         return self.invoke(shard_id, context.statement)
 
     def answer(self) -> Any:
@@ -166,7 +167,7 @@ class _Asking:
         if isinstance(found, Count):
             return count_rows(found, self._session.execute)
         if not (context.is_relationship_load or context.is_column_load):
-            check_sources(statement, self._session.placement, is_rowwise)
+            check_once(statement, self._session.placement)
         self._check_functions(statement)
         if isinstance(found, Groups):
             _, seen = self._ask(found.statement, look_at_parts(found, statement), takes_rows=True)
