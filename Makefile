@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PYTEST_ARGS ?=
 
-.PHONY: demo test test-quick test-lowest benchmarks check clean
+.PHONY: demo test test-quick test-lowest fuzz benchmarks check clean
 
 demo: $(VENV)/.installed
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/weather/demo.sh
@@ -18,6 +18,10 @@ test-quick: $(VENV)/.installed-tests
 # The suite on the lowest versions that pyproject.toml allows.
 test-lowest:
 	@$(MAKE) --no-print-directory test VENV=.venv-lowest PIP_CONSTRAINT="$(CURDIR)/tests/lowest.txt"
+
+# Other random statements than the suite's, ten times as many.
+fuzz: $(VENV)/.installed-tests
+	SHARDCTL_TEST_SEED=random SHARDCTL_TEST_SCALE=10 $(BIN)/python -m pytest -n auto tests/property/test_query_fuzz.py tests/property/test_session_fuzz.py -k many
 
 benchmarks: $(VENV)/.installed-tests
 	$(BIN)/python -m tests.benchmarks
