@@ -120,6 +120,8 @@ def test_what_a_session_refuses_is_refused(fleet: Fleet) -> None:
     for statement, error in (
         (select(Account.id, func.rank().over(order_by=Account.id)), QueryRefused),
         (select(Account.id, Shop.id).join(Shop, Shop.size == Account.tier), QueryRefused),
+        (select(Account.id).where(Account.id == 3, Account.tier.in_(select(Shop.size))), QueryRefused),
+        (update(Account).where(Account.tier.in_(select(Shop.size))).values(tier=1), QueryRefused),
         (insert(Item.__table__).values(id=1, account_id=1), NoPlacement),
     ):
         with pytest.raises(error) as ran, fleet.session() as session:

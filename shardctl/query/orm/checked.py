@@ -1,12 +1,20 @@
-"""Statements that have been looked at: on what they read their values have no influence, and to look takes long."""
+"""What a session's statements read besides the rows that they are sent for.
+
+What they read does not depend on their values, and to look at it takes long: what passed is remembered.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from sqlalchemy import ColumnElement, CompoundSelect, Select, literal_column, select
+
 from shardctl.errors import QueryRefused
 from shardctl.fleet.placement import Placement
+from shardctl.query.orm.froms import is_of_one_table
+from shardctl.query.orm.parts import elements, is_subquery
 from shardctl.query.orm.plan import is_rowwise
 from shardctl.query.orm.sources import check_sources
 
@@ -40,3 +48,28 @@ def check_once(statement: Any, placement: Placement | None, *, only: str | None 
         if len(passed) >= _MOST:
             passed.clear()
         passed.add(cache_key.key)
+
+
+def check_one_shard(statement: Any, placement: Placement | None, parameters: Any, shard_id: Any) -> None:
+    """Refuse a SELECT for one shard that needs rows of others too.
+
+    Args:
+        statement: The statement.
+        placement: Where rows belong; None: not known.
+        parameters: What it is executed with.
+        shard_id: The shard that its sharding key names.
+    """
+    if isinstance(statement, Select | CompoundSelect) and not is_of_one_table(statement):
+        bound = statement.params(parameters) if isinstance(parameters, dict) else statement
+        check_once(bound, placement, only=shard_id)
+
+
+def check_write(statement: Any, placement: Placement | None, shard_ids: Sequence[Any]) -> None:
+    """Refuse an UPDATE or a DELETE whose subqueries need rows of other shards: it would change other rows."""
+    written = (getattr(statement, "_values", None) or {}).values()
+    values = [value for value in written if isinstance(value, ColumnElement)]
+    where = statement._where_criteria
+    if any(is_subquery(element) for part in (*values, *where) for element in elements(part)):
+        read = select(*(values or [literal_column("1")])).select_from(statement.table).where(*where)
+        only = shard_ids[0] if len(shard_ids) == 1 else None
+        check_sources(read, placement, is_rowwise, only=only)

@@ -6,11 +6,11 @@ choosers, options such as `set_shard_id` and the application's listeners made of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Engine, IteratorResult, Select, TextClause, TextualSelect, event
+from sqlalchemy import Delete, Engine, IteratorResult, Select, TextClause, TextualSelect, Update, event
 from sqlalchemy.engine.result import SimpleResultMetaData
 from sqlalchemy.exc import CompileError
 from sqlalchemy.ext.horizontal_shard import ShardedSession
@@ -21,6 +21,7 @@ from sqlalchemy.sql.selectable import SelectBase
 from shardctl.errors import QueryRefused, ShardctlError
 from shardctl.fleet.statement_routing import StatementRouter
 from shardctl.query.explain import Explained, Sent, merging_place
+from shardctl.query.orm.checked import check_one_shard, check_write
 from shardctl.query.orm.groups import Groups
 from shardctl.query.orm.parts import OrderKey, shown
 from shardctl.query.orm.plan import Count, Rows, is_rowwise, plan
@@ -64,6 +65,8 @@ def explain_statement(fleet: Fleet, statement: Any, parameters: Mapping[str, Any
         reads = isinstance(statement, SelectBase | TextClause | FromStatement)
         steps: tuple[str, ...] = ()
         where = "here"
+        if met.chosen and isinstance(session, MergingSession):
+            _check_read(session, statement, parameters, shard_ids)
         if reads and len(shard_ids) > 1 and isinstance(session, MergingSession):
             engine = fleet.shards[shard_ids[0]].backend.name
             only, steps, is_rows = _merging(session, statement, engine, parameters)
@@ -114,6 +117,16 @@ def _meet(session: ShardedSession, statement: Any, parameters: dict[str, Any]) -
         session.execute_chooser = own
         event.remove(session, "do_orm_execute", answer)
     return met
+
+
+def _check_read(
+    session: MergingSession, statement: Any, parameters: Mapping[str, Any] | None, shard_ids: Sequence[str]
+) -> None:
+    """Refuse what the session would refuse to send."""
+    if isinstance(statement, Update | Delete):
+        check_write(statement, session.placement, shard_ids)
+    elif len(shard_ids) == 1:
+        check_one_shard(statement, session.placement, dict(parameters or {}), shard_ids[0])
 
 
 def _check(met: _Met, fleet: Fleet) -> None:

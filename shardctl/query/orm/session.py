@@ -7,8 +7,6 @@ from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import (
-    ColumnElement,
-    CompoundSelect,
     Connection,
     Delete,
     Engine,
@@ -21,8 +19,6 @@ from sqlalchemy import (
     TextualSelect,
     Update,
     event,
-    literal_column,
-    select,
 )
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.ext.horizontal_shard import set_shard_id
@@ -31,10 +27,9 @@ from sqlalchemy.sql import visitors
 
 from shardctl.errors import NoPlacement, QueryRefused
 from shardctl.fleet.one_connection import OneConnectionSession
-from shardctl.query.orm.checked import check_once
+from shardctl.query.orm.checked import check_once, check_one_shard, check_write
 from shardctl.query.orm.counting import count_rows
 from shardctl.query.orm.crew import connect_all, run_on_connections
-from shardctl.query.orm.froms import is_of_one_table
 from shardctl.query.orm.groups import Groups
 from shardctl.query.orm.merge import Look, Seen, engine_of, look_at_keys, look_at_parts, merged_groups, merged_rows
 from shardctl.query.orm.parts import elements, is_entity, is_subquery, refuse, unknown_functions
@@ -96,7 +91,7 @@ def answer_select(context: ORMExecuteState) -> Any:
     statement = context.statement
     is_text = isinstance(statement, TextClause) and reads(statement.text)
     if isinstance(statement, Update | Delete):
-        _check_write(context, session)
+        check_write(statement, session.placement, list(session.execute_chooser(context)))
     if not (context.is_select or is_text or (isinstance(statement, FromStatement) and not statement.is_dml)):
         return None
     shard_ids = list(session.execute_chooser(context))
@@ -118,20 +113,6 @@ def _names_shard(context: ORMExecuteState) -> bool:
     return getattr(loading, "_identity_token", None) is not None
 
 
-def _check_write(context: ORMExecuteState, session: MergingSession) -> None:
-    """Refuse an UPDATE or a DELETE whose subqueries need rows of other shards: it would change other rows."""
-    statement: Any = context.statement
-    values = [
-        value for value in (getattr(statement, "_values", None) or {}).values() if isinstance(value, ColumnElement)
-    ]
-    parts = [*values, *statement._where_criteria]
-    if any(is_subquery(element) for part in parts for element in elements(part)):
-        read = select(*(values or [literal_column("1")])).select_from(statement.table).where(*statement._where_criteria)
-        shard_ids = list(session.execute_chooser(context))
-        only = shard_ids[0] if len(shard_ids) == 1 else None
-        check_sources(read, session.placement, is_rowwise, only=only)
-
-
 class _Asking:
     """One statement, and the shards that it needs."""
 
@@ -142,13 +123,9 @@ class _Asking:
 
     def answer_by_one(self, shard_id: Any) -> Any:
         """Return one shard's result, if all that the statement reads is there."""
-        context, session = self._context, self._session
-        statement: Any = context.statement
-        is_load = context.is_relationship_load or context.is_column_load
-        if isinstance(statement, Select | CompoundSelect) and not is_load and not is_of_one_table(statement):
-            if isinstance(context.parameters, dict):
-                statement = statement.params(context.parameters)
-            check_once(statement, session.placement, only=shard_id)
+        context = self._context
+        if not (context.is_relationship_load or context.is_column_load):
+            check_one_shard(context.statement, self._session.placement, context.parameters, shard_id)
         return self.invoke(shard_id, context.statement)
 
     def answer(self) -> Any:
