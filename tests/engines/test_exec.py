@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from shardctl.errors import QueryRefused
+from shardctl.errors import ConfigError
 from shardctl.fleet import Fleet, connect
 from shardctl.query.execute import Execution, check_one_statement, execute
 from shardctl.topology.model import Shard, ShardMap
@@ -87,6 +87,6 @@ def test_outside_a_transaction(postgresql):
 
 
 def test_a_second_statement_cannot_leave_the_read_only_transaction():
-    with pytest.raises(QueryRefused, match="one statement"):
+    with pytest.raises(ConfigError, match="one statement"):
         check_one_statement("commit; delete from t", ["postgresql"])
     check_one_statement("select ';' as a, $$;$$ as b;", ["postgresql"])

@@ -194,7 +194,7 @@ ORDERED: dict[str, Callable[[Session], Any]] = {
         select(Customer.born, func.count()).group_by(Customer.born).order_by(Customer.born.desc()).limit(2)
     ),
     "groups of an alias": lambda s: s.execute(
-        select(big.weight, func.count()).group_by(big.weight).order_by(big.weight.desc())
+        select(big.amount, func.count()).group_by(big.amount).order_by(big.amount.desc())
     ),
     "DISTINCT in descending order": lambda s: s.execute(
         select(Customer.is_active, Customer.born).distinct().order_by(Customer.born.desc(), Customer.is_active)

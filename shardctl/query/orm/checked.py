@@ -5,7 +5,7 @@ What they read does not depend on their values, and to look at it takes long: wh
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -64,12 +64,24 @@ def check_one_shard(statement: Any, placement: Placement | None, parameters: Any
         check_once(bound, placement, only=shard_id)
 
 
-def check_write(statement: Any, placement: Placement | None, shard_ids: Sequence[Any]) -> None:
-    """Refuse an UPDATE or a DELETE whose subqueries need rows of other shards: it would change other rows."""
+def check_write(statement: Any, placement: Placement | None, choose: Callable[[], Iterable[Any]]) -> None:
+    """Refuse an UPDATE or a DELETE whose subqueries need rows of other shards: it would change other rows.
+
+    Args:
+        statement: The statement.
+        placement: Where rows belong; None: not known.
+        choose: Says to which shards it goes.
+    """
     written = (getattr(statement, "_values", None) or {}).values()
     values = [value for value in written if isinstance(value, ColumnElement)]
     where = statement._where_criteria
-    if any(is_subquery(element) for part in (*values, *where) for element in elements(part)):
-        read = select(*(values or [literal_column("1")])).select_from(statement.table).where(*where)
-        only = shard_ids[0] if len(shard_ids) == 1 else None
-        check_sources(read, placement, is_rowwise, only=only)
+    if not any(is_subquery(element) for part in (*values, *where) for element in elements(part)):
+        return
+    read = select(*(values or [literal_column("1")])).select_from(statement.table).where(*where)
+    try:
+        check_sources(read, placement, is_rowwise)
+    except QueryRefused:
+        shard_ids = list(choose())
+        if len(shard_ids) != 1:
+            raise
+        check_sources(read, placement, is_rowwise, only=shard_ids[0])

@@ -124,7 +124,7 @@ def _check_read(
 ) -> None:
     """Refuse what the session would refuse to send."""
     if isinstance(statement, Update | Delete):
-        check_write(statement, session.placement, shard_ids)
+        check_write(statement, session.placement, lambda: shard_ids)
     elif len(shard_ids) == 1:
         check_one_shard(statement, session.placement, dict(parameters or {}), shard_ids[0])
 

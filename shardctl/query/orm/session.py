@@ -91,7 +91,7 @@ def answer_select(context: ORMExecuteState) -> Any:
     statement = context.statement
     is_text = isinstance(statement, TextClause) and reads(statement.text)
     if isinstance(statement, Update | Delete):
-        check_write(statement, session.placement, list(session.execute_chooser(context)))
+        check_write(statement, session.placement, lambda: session.execute_chooser(context))
     if not (context.is_select or is_text or (isinstance(statement, FromStatement) and not statement.is_dml)):
         return None
     shard_ids = list(session.execute_chooser(context))
