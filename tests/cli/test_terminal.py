@@ -325,12 +325,13 @@ def test_interrupting_a_query(filled: Workspace) -> None:
     endless = "with recursive n(i) as (select 1 union all select i + 1 from n) select max(i) from n"
     arguments = ("query", "--shard", "asia", endless)
     process = filled.start(*arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
-    time.sleep(1.5)
+    time.sleep(2.5)
     assert process.poll() is None, process.communicate()
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=30)
     check_manners(Ended(stdout.decode(), stderr.decode(), process.returncode))
-    assert process.returncode == 130, stderr.decode()
+    # On a busy machine it may still be starting, and ends by the signal itself: a shell says 130 of both.
+    assert process.returncode in {130, -signal.SIGINT}, stderr.decode()
     assert b"interrupted" in stderr
 
 
